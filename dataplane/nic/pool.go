@@ -175,6 +175,45 @@ func (p *Pool) Claim(addr uint64, o Owner) error {
 	return fmt.Errorf("chunk at %#x is free and not on the free list", base)
 }
 
+// Restore gives every chunk the owner that owners says, by chunk number, and
+// rebuilds the free list. Recovery after a crash uses it to take over what the
+// rings hold: one pass over the chunks, whatever the free list looked like.
+// The pool is unchanged when owners does not fit it.
+func (p *Pool) Restore(owners []Owner) error {
+	if len(owners) != len(p.owner) {
+		return fmt.Errorf("%d owners do not fit a pool of %d chunks", len(owners), len(p.owner))
+	}
+	for i, o := range owners {
+		if o > OwnerTX {
+			return fmt.Errorf("chunk at %#x: %v is no owner", uint64(i)<<p.shift, o)
+		}
+	}
+	copy(p.owner, owners)
+	p.count = [OwnerTX + 1]int{}
+	p.free = p.free[:0]
+	for i := len(owners) - 1; i >= 0; i-- {
+		p.count[owners[i]]++
+		if owners[i] == OwnerFree {
+			p.free = append(p.free, uint64(i)<<p.shift)
+		}
+	}
+	return nil
+}
+
+// Reclaim frees a chunk that a closed queue had taken (owner fill or tx): the
+// queue's rings are gone, so neither Receive nor Complete will ever return it.
+// It is no part of the hot path.
+func (p *Pool) Reclaim(addr uint64) error {
+	if addr >= uint64(len(p.Mem)) {
+		return fmt.Errorf("address %#x is outside the memory of %d bytes", addr, len(p.Mem))
+	}
+	if o := p.Owner(addr); o != OwnerFill && o != OwnerTX {
+		return fmt.Errorf("chunk at %#x is %s and was in no ring", p.Base(addr), o)
+	}
+	p.Put(addr)
+	return nil
+}
+
 // Check verifies that the free list, the owners and the counts agree; tests
 // call it after every step.
 func (p *Pool) Check() error {
