@@ -2,7 +2,10 @@
 // rewrites and sends, one function a stage, and accounts for every frame.
 package dataplane
 
-import "fairlead/dataplane/reason"
+import (
+	"fairlead/dataplane/fib"
+	"fairlead/dataplane/reason"
+)
 
 // Op says which bytes of a frame change. Package rewrite has one function for
 // each.
@@ -31,11 +34,11 @@ type FlowOp uint8
 
 // The flow table operations.
 const (
-	FlowNone   FlowOp = iota
-	FlowInsert        // record a new flow
-	FlowTouch         // advance the flow's state and idle time
-	FlowForget        // remove the flow
-	FlowMove          // replace the flow's backend
+	FlowNone    FlowOp = iota
+	FlowInsert         // record a new flow
+	FlowTouch          // advance the flow's state and idle time
+	FlowForget         // remove the flow
+	FlowReplace        // forget the flow and record a new one on its tuple
 )
 
 // Verdict is what Decide says of one packet. It is a plain value.
@@ -48,4 +51,44 @@ type Verdict struct {
 	Backend uint32 // slot in the snapshot, fib.NoIndex when none was chosen
 	NextHop uint32 // index in the snapshot, fib.NoIndex: back where the frame came from
 	MTU     uint32 // OpTooBig: the MTU to tell
+}
+
+func pass(r reason.Reason) Verdict {
+	return Verdict{Action: reason.Pass, Reason: r, Service: fib.NoIndex, Backend: fib.NoIndex, NextHop: fib.NoIndex}
+}
+
+func drop(r reason.Reason) Verdict {
+	return Verdict{Action: reason.Drop, Reason: r, Service: fib.NoIndex, Backend: fib.NoIndex, NextHop: fib.NoIndex}
+}
+
+func dropAt(r reason.Reason, svc *fib.Service) Verdict {
+	v := drop(r)
+	v.Service = svc.ID.Slot()
+	return v
+}
+
+// answer is a verdict that turns the packet itself into a reply.
+func answer(r reason.Reason, op Op) Verdict {
+	return Verdict{Action: reason.Transmit, Reason: r, Op: op, Service: fib.NoIndex, Backend: fib.NoIndex, NextHop: fib.NoIndex}
+}
+
+// forget adds to a verdict that the packet's flow, if it has one, ends.
+func forget(in *Input, v Verdict) Verdict {
+	if in.Flow != nil {
+		v.FlowOp = FlowForget
+	}
+	return v
+}
+
+// fail turns a verdict into a drop that keeps saying which service and backend
+// it was about.
+func (v Verdict) fail(r reason.Reason) Verdict {
+	v.Action, v.Reason, v.Op, v.FlowOp = reason.Drop, r, OpNone, FlowNone
+	return v
+}
+
+// answerInstead turns a verdict into an answer to the sender.
+func (v Verdict) answerInstead(r reason.Reason, op Op) Verdict {
+	v.Reason, v.Op, v.FlowOp, v.NextHop = r, op, FlowNone, fib.NoIndex
+	return v
 }

@@ -15,6 +15,10 @@ const BatchSize = 64
 // MaxPorts is the most interfaces one data process drives.
 const MaxPorts = 16
 
+// MaxQueues is the most queues, of all interfaces together, that one worker
+// drives.
+const MaxQueues = 64
+
 // ErrDown says that a queue's interface is down or gone, so that nothing can
 // be sent there. It is not fatal: the interface may come back, and the control
 // process rebinds the queue when it does.

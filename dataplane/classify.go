@@ -1,0 +1,110 @@
+package dataplane
+
+import (
+	"fairlead/dataplane/fib"
+	"fairlead/dataplane/flow"
+	"fairlead/dataplane/nic"
+	"fairlead/dataplane/packet"
+	"fairlead/dataplane/reason"
+)
+
+// batch is the frames of one round and what the first pass found out about
+// each. The arrays are apart so that each pass walks only what it needs.
+type batch struct {
+	n      int
+	frames [nic.BatchSize]nic.Frame
+	done   [nic.BatchSize]bool // its journey ended in the first pass
+	keyed  [nic.BatchSize]bool // keys and hashes hold something
+	infos  [nic.BatchSize]packet.Info
+	locals [nic.BatchSize]*fib.Local
+	keys   [nic.BatchSize]flow.Key
+	hashes [nic.BatchSize]uint64
+}
+
+// classify is the first pass: parse every frame, find the address of ours it
+// was sent to, give later fragments their ports, and touch the flow table's
+// buckets, so that the cache misses of a whole batch overlap.
+func (w *Worker) classify(b *batch) {
+	for i := range b.n {
+		b.done[i], b.keyed[i] = false, false
+		b.hashes[i] = 0
+		info := &b.infos[i]
+		frame := w.Pool.Bytes(b.frames[i])
+		if r := packet.Parse(frame, info); r != reason.None {
+			w.end(b.frames[i], drop(r))
+			b.done[i] = true
+			continue
+		}
+		b.locals[i] = w.snapshot.Local(target(frame, info))
+		if b.locals[i] == nil {
+			continue
+		}
+		if info.Frag&packet.FragAny != 0 && !w.fragment(b, i) {
+			b.done[i] = true
+			continue
+		}
+		if b.keyed[i] = keyOf(info, b.locals[i], &b.keys[i]); b.keyed[i] {
+			b.hashes[i] = w.Flows.Hash(&b.keys[i])
+			w.Flows.Touch(b.hashes[i])
+		}
+	}
+}
+
+// target is the address that a frame is for: the destination, or what a
+// neighbour solicitation asks for.
+func target(frame []byte, info *packet.Info) packet.Addr {
+	if isNeighborSolicitation(info) {
+		return packet.NDP(frame[info.L4:]).Target()
+	}
+	return info.Dst
+}
+
+// keyOf makes the flow key of a packet, or of the packet an ICMP error quotes:
+// that one was sent from here, so its destination is the flow's peer.
+func keyOf(info *packet.Info, local *fib.Local, key *flow.Key) bool {
+	if isTransport(info.Proto) {
+		*key = flow.Key{Peer: info.Src, Local: local.ID, PeerPort: info.SrcPort, LocalPort: info.DstPort, Proto: info.Proto}
+		return true
+	}
+	if q := &info.Inner; isTransport(q.Proto) && !q.Fragment && q.Src == info.Dst {
+		*key = flow.Key{Peer: q.Dst, Local: local.ID, PeerPort: q.DstPort, LocalPort: q.SrcPort, Proto: q.Proto}
+		return true
+	}
+	return false
+}
+
+// fragment remembers the ports of a first fragment and gives them to later
+// ones. It is false when the frame's journey ends or pauses here: no first
+// fragment is known yet.
+func (w *Worker) fragment(b *batch, i int) bool {
+	info, set := &b.infos[i], &w.snapshot.Settings
+	if !isTransport(info.Proto) {
+		return true
+	}
+	key := fragKeyOf(info)
+	if info.Frag&packet.FragFirst != 0 {
+		w.frags.remember(key, info.SrcPort, info.DstPort, w.now, w.now+flow.Time(set.FragTrackMS))
+		return true
+	}
+	src, dst, ok := w.frags.ports(key, w.now)
+	if ok {
+		info.SrcPort, info.DstPort = src, dst
+		return true
+	}
+	if !w.frags.hold(b.frames[i], key, w.now+flow.Time(set.FragHoldMS), int(set.FragHold)) {
+		w.end(b.frames[i], drop(reason.FragmentLimit))
+	}
+	return false
+}
+
+// expireHeld ends the journey of fragments that have waited too long.
+func (w *Worker) expireHeld() {
+	if len(w.frags.held) == 0 {
+		return
+	}
+	var frames [nic.BatchSize]nic.Frame
+	n := w.frags.expire(w.now, frames[:])
+	for i := range n {
+		w.end(frames[i], drop(reason.FragmentTimeout))
+	}
+}

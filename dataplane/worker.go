@@ -1,0 +1,243 @@
+package dataplane
+
+import (
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"fairlead/dataplane/fib"
+	"fairlead/dataplane/flow"
+	"fairlead/dataplane/ledger"
+	"fairlead/dataplane/nic"
+	"fairlead/dataplane/packet"
+	"fairlead/dataplane/reason"
+	"fairlead/dataplane/rewrite"
+)
+
+// Config is what a worker works with. All of it is required unless it says
+// otherwise.
+type Config struct {
+	Pool      *nic.Pool
+	Queues    []PortQueue // at least one for each port it is to send on
+	Waiter    nic.Waiter  // optional: how an idle worker sleeps; without it Run spins
+	Flows     *flow.Table
+	Index     int // which of the flow table's workers this is
+	Snapshots *Publisher
+	Counters  ledger.Counters
+	Clock     func() flow.Time
+	HoldMost  int // fragments it may ever hold; the snapshot's setting applies below that
+
+	// PassToHost says that a verdict to pass can be carried out by leaving the
+	// frame alone, as in replay. On a live queue the XDP program has passed
+	// the host's packets already; what still comes up is StaleSteering.
+	PassToHost bool
+
+	// Trace, if not nil, is told how each frame's journey ended, by the
+	// address of its chunk, before the frame is sent or freed.
+	Trace func(chunk uint64, v Verdict)
+}
+
+// PortQueue is one queue of one port. A worker has the same queue number of
+// every interface, and further ones where an interface has more queues than
+// there are workers.
+type PortQueue struct {
+	Port  uint16
+	Queue nic.Queue
+}
+
+// Worker forwards the frames of one queue of every interface. It belongs to
+// one goroutine.
+type Worker struct {
+	Config
+	flows *flow.Worker
+	frags *fragments
+
+	snapshot *fib.Snapshot
+	snat4    []flow.PortRange // of the snapshot, for Bind
+	snat6    []flow.PortRange
+	timeouts []flowTimeouts // by fib.Service.Timeouts
+
+	now     flow.Time
+	answers limiter
+	entropy uint32 // counts tunnel packets that may be fragmented on the way: their IP identification
+	nat     rewrite.NATArgs
+	main    batch
+	out     [nic.MaxPorts]outgoing
+	tx      [nic.MaxPorts]nic.Queue // the queue a port is sent on by, nil when it has none
+	missing [nic.MaxQueues]int      // chunks to put into the fill ring, by queue
+	addrs   [nic.BatchSize]uint64
+	stop    atomic.Bool
+}
+
+// flowTimeouts are one fib.Timeouts as the flow table wants them.
+type flowTimeouts struct {
+	tcp, udp, sctp flow.Timeouts
+}
+
+func (t *flowTimeouts) of(proto uint8) *flow.Timeouts {
+	switch proto {
+	case packet.ProtoTCP:
+		return &t.tcp
+	case packet.ProtoSCTP:
+		return &t.sctp
+	}
+	return &t.udp
+}
+
+// NewWorker makes a worker that is ready to Step or Run.
+func NewWorker(cfg Config) (*Worker, error) {
+	switch {
+	case cfg.Pool == nil || cfg.Flows == nil || cfg.Snapshots == nil || cfg.Clock == nil || cfg.Counters.Ledger == nil:
+		return nil, errors.New("worker: a pool, a flow table, a publisher, a clock and counters are required")
+	case len(cfg.Queues) == 0 || len(cfg.Queues) > nic.MaxQueues:
+		return nil, fmt.Errorf("worker: %d queues, 1 to %d are possible", len(cfg.Queues), nic.MaxQueues)
+	}
+	w := &Worker{Config: cfg, flows: cfg.Flows.Worker(cfg.Index), frags: newFragments(cfg.HoldMost)}
+	for i, q := range cfg.Queues {
+		if q.Queue == nil || q.Port >= nic.MaxPorts {
+			return nil, fmt.Errorf("worker: queue %d has no queue or port %d, which is beyond %d", i, q.Port, nic.MaxPorts-1)
+		}
+		w.Replace(i, q.Queue)
+	}
+	return w, nil
+}
+
+// Replace puts another queue in place of the worker's i-th, when its interface
+// has come back. It is called by the worker's own goroutine.
+func (w *Worker) Replace(i int, q nic.Queue) {
+	port := w.Queues[i].Port
+	if w.tx[port] == nil || w.tx[port] == w.Queues[i].Queue {
+		w.tx[port] = q
+	}
+	w.Queues[i].Queue = q
+	w.missing[i] = w.Pool.Chunks() // as many as the fill ring takes
+}
+
+// Rounds without work before an idle worker sleeps, and how long it may sleep
+// while nothing wakes it: held fragments and idle flows still have to expire.
+const (
+	idleRounds = 32
+	idleSleep  = 50 * time.Millisecond
+	idleSweep  = 4096
+	batchSweep = 16
+)
+
+// Run works until Stop.
+func (w *Worker) Run() {
+	idle := 0
+	for !w.stop.Load() {
+		if w.Step() > 0 {
+			idle = 0
+			continue
+		}
+		if idle++; idle < idleRounds || w.Waiter == nil {
+			continue
+		}
+		w.flows.Sweep(w.now, idleSweep)
+		w.Waiter.Wait(idleSleep)
+	}
+}
+
+// Stop makes Run return after its current round. It may be called from any
+// goroutine.
+func (w *Worker) Stop() {
+	w.stop.Store(true)
+	if w.Waiter != nil {
+		w.Waiter.Wake()
+	}
+}
+
+// Step is one round: take back what was sent, and receive, decide, rewrite and
+// send one batch from each queue. It returns how many frames it moved.
+func (w *Worker) Step() int {
+	s := w.Snapshots.Current()
+	if s == nil {
+		return 0
+	}
+	if s != w.snapshot {
+		w.adopt(s)
+	}
+	w.now = w.Clock()
+	work := w.complete()
+	w.expireHeld()
+	for i := range w.Queues {
+		if n := w.receive(i); n > 0 {
+			work += n
+			w.process(&w.main)
+			w.processReady()
+			w.flushAll()
+		}
+	}
+	w.flushAll()
+	w.refill()
+	w.flows.Sweep(w.now, batchSweep)
+	l := w.Counters.Ledger
+	l.InFlight = uint64(len(w.frags.held))
+	l.Beat++
+	l.Generation = s.Generation()
+	return work
+}
+
+// process carries one batch through both passes.
+func (w *Worker) process(b *batch) {
+	w.classify(b)
+	for i := range b.n {
+		w.Flows.TouchRecord(b.hashes[i])
+	}
+	for i := range b.n {
+		if !b.done[i] {
+			w.handle(b, i)
+		}
+	}
+	b.n = 0
+}
+
+// processReady carries fragments that were held and whose first one has come.
+func (w *Worker) processReady() {
+	for {
+		w.main.n = w.frags.ready(w.now, w.main.frames[:])
+		if w.main.n == 0 {
+			return
+		}
+		w.process(&w.main)
+	}
+}
+
+// Close ends the journey of every frame the worker still holds and takes back
+// what the rings return at once. The rings themselves belong to whoever made
+// them.
+func (w *Worker) Close() {
+	for i := range w.frags.held {
+		w.end(w.frags.held[i].frame, drop(reason.FragmentTimeout))
+	}
+	w.frags.held = w.frags.held[:0]
+	w.complete()
+	w.Counters.Ledger.InFlight = 0
+}
+
+// adopt prepares what Bind and Advance need of a new snapshot.
+func (w *Worker) adopt(s *fib.Snapshot) {
+	w.snapshot = s
+	w.snat4, w.snat6 = nil, nil
+	for i := range s.SNATs {
+		n := &s.SNATs[i]
+		if n.Local == 0 {
+			continue
+		}
+		r := flow.PortRange{Local: n.Local, First: n.PortFirst, Last: n.PortLast}
+		if n.Addr.Is4() {
+			w.snat4 = append(w.snat4, r)
+		} else {
+			w.snat6 = append(w.snat6, r)
+		}
+	}
+	w.timeouts = make([]flowTimeouts, len(s.Timeouts))
+	for i, t := range s.Timeouts {
+		w.timeouts[i] = flowTimeouts{
+			tcp:  flow.Timeouts{HalfOpen: t.TCPSynSent, Established: t.TCPEstablished, FinWait: t.TCPFinWait, Closed: t.TCPClose, Unreplied: t.TCPSynSent, Stream: t.TCPEstablished},
+			udp:  flow.Timeouts{HalfOpen: t.UDP, Established: t.UDPStream, FinWait: t.UDP, Closed: t.UDP, Unreplied: t.UDP, Stream: t.UDPStream},
+			sctp: flow.Timeouts{HalfOpen: t.SCTP, Established: t.SCTP, FinWait: t.SCTP, Closed: t.SCTP, Unreplied: t.SCTP, Stream: t.SCTP},
+		}
+	}
+}
