@@ -242,5 +242,4 @@ type Settings struct {
 	ReplyRate   uint32 // ICMP errors and RSTs a worker may send per second
 	ReplyBurst  uint32
 	FragTrackMS uint32 // how long a first fragment's verdict is remembered
-	_           uint32
 }
