@@ -38,6 +38,9 @@ type Interface struct {
 	Name  string
 	Index int
 	MAC   net.HardwareAddr
+	// Peer is the cable's other end. Taking it down is pulling the plug: this
+	// end loses carrier and keeps its addresses and routes.
+	Peer *Interface
 }
 
 // Cable joins two hosts by a veth pair and brings both ends up, with transmit
@@ -49,7 +52,8 @@ func (l *Lab) Cable(a *Host, aName string, b *Host, bName string, cfg LinkConfig
 		return nil, nil, fmt.Errorf("cable %s:%s - %s:%s: %w", a.Name, aName, b.Name, bName, err)
 	}
 	aEnd := &Interface{Host: a, Name: aName, MAC: l.mac()}
-	bEnd := &Interface{Host: b, Name: bName, MAC: l.mac()}
+	bEnd := &Interface{Host: b, Name: bName, MAC: l.mac(), Peer: aEnd}
+	aEnd.Peer = bEnd
 
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name = aName

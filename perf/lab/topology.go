@@ -106,7 +106,8 @@ type Topology struct {
 	Backends []*Node
 	// Router is nil when there is none.
 	Router *Host
-	// FrontSwitch is nil when the client is on a cable of its own.
+	// FrontSwitch and BackSwitch carry the two arms' segments; with one arm they
+	// are the same.
 	FrontSwitch, BackSwitch *Switch
 }
 

@@ -2,9 +2,9 @@ package lab
 
 // TwoArm puts clients and backends on different interfaces of the load balancer:
 //
-//	client .2 ---------- .1 eth0 lb eth1 .1 ---switch---+-------+
-//	     198.18.0.0/24                 198.18.10.0/24   |       |
-//	     2001:db8::/64                 2001:db8:10::/64 b1 .11  b2 .12 ...
+//	client .2 ---switch--- .1 eth0 lb eth1 .1 ---switch---+-------+
+//	      198.18.0.0/24                198.18.10.0/24     |       |
+//	      2001:db8::/64                2001:db8:10::/64   b1 .11  b2 .12 ...
 //
 // The client reaches routed VIPs by way of lb. The backends' default route is
 // lb, whose kernel forwards what is not for a VIP or a SNAT address, so that
@@ -13,12 +13,12 @@ package lab
 // With Config.Router, clients are behind a router, which also has a leg in the
 // backends' segment: replies by direct server return do not pass lb at all.
 //
-//	client .2 --- .1 router .254 -------switch------- .1 eth0 lb eth1 .1
-//	  198.18.20.0/24   | .254           198.18.0.0/24             |
-//	  2001:db8:20::/64 |                2001:db8::/64             |
-//	                   +-------------switch----------+-------+----+
-//	                         198.18.10.0/24          |       |
-//	                         2001:db8:10::/64        b1 .11  b2 .12 ...
+//	client .2 --switch-- .1 router .254 --switch-- .1 eth0 lb eth1 .1
+//	     198.18.20.0/24       | .254   198.18.0.0/24           |
+//	     2001:db8:20::/64     |        2001:db8::/64           |
+//	                          +----switch----+-------+---------+
+//	             198.18.10.0/24              |       |
+//	             2001:db8:10::/64            b1 .11  b2 .12 ...
 //
 // The router sends the routed VIPs to lb and finds on-link VIPs by ARP and
 // neighbour discovery; lb's way to the clients is the router.
@@ -30,31 +30,17 @@ func TwoArm(cfg Config) (*Topology, error) {
 }
 
 func buildTwoArm(t *Topology, cfg Config) error {
-	client, err := t.AddHost("client")
-	if err != nil {
-		return err
-	}
-	if t.LB, err = t.AddHost("lb"); err != nil {
-		return err
-	}
-	clientEnd, lbEnd, err := t.Cable(client, hostInterface, t.LB, frontInterface, cfg.link())
-	if err != nil {
-		return err
-	}
-	t.Client = &Node{
-		Host: client, Interface: clientEnd,
-		IPv4: frontSegment.Addr4(clientHostNumber), IPv6: frontSegment.Addr6(clientHostNumber),
-	}
-	if err := addAddresses(clientEnd, frontSegment, clientHostNumber); err != nil {
-		return err
-	}
-	if t.Front, err = arm(lbEnd, frontSegment); err != nil {
-		return err
-	}
-	if err := t.LB.EnableForwarding(); err != nil {
+	if err := t.addFrontSegment(cfg); err != nil {
 		return err
 	}
 	if err := t.addBackSegment(cfg); err != nil {
+		return err
+	}
+	var err error
+	if t.Client, err = t.addNode(t.FrontSwitch, frontSegment, "client", clientHostNumber, cfg); err != nil {
+		return err
+	}
+	if err := t.LB.EnableForwarding(); err != nil {
 		return err
 	}
 	for _, b := range t.Backends {
@@ -62,40 +48,11 @@ func buildTwoArm(t *Topology, cfg Config) error {
 			return err
 		}
 	}
-	return addDefaultRoutes(client, frontSegment, lbHostNumber)
-}
-
-// addBackSegment makes the backends' switch, the backends, and lb's second arm.
-func (t *Topology) addBackSegment(cfg Config) error {
-	sw, err := t.AddSwitch("backsw")
-	if err != nil {
-		return err
-	}
-	t.BackSwitch = sw
-	ifc, err := sw.Plug(t.LB, backInterface, cfg.link())
-	if err != nil {
-		return err
-	}
-	if t.Back, err = arm(ifc, backSegment); err != nil {
-		return err
-	}
-	return t.addBackends(sw, backSegment, cfg)
+	return addDefaultRoutes(t.Client.Host, frontSegment, lbHostNumber)
 }
 
 func buildTwoArmRouted(t *Topology, cfg Config) error {
-	sw, err := t.AddSwitch("frontsw")
-	if err != nil {
-		return err
-	}
-	t.FrontSwitch = sw
-	if t.LB, err = t.AddHost("lb"); err != nil {
-		return err
-	}
-	ifc, err := sw.Plug(t.LB, frontInterface, cfg.link())
-	if err != nil {
-		return err
-	}
-	if t.Front, err = arm(ifc, frontSegment); err != nil {
+	if err := t.addFrontSegment(cfg); err != nil {
 		return err
 	}
 	if err := t.addBackSegment(cfg); err != nil {
@@ -117,42 +74,71 @@ func buildTwoArmRouted(t *Topology, cfg Config) error {
 	return addDefaultRoutes(t.Client.Host, clientSegment, lbHostNumber)
 }
 
+// addFrontSegment makes the front switch, the load balancer and its first arm.
+func (t *Topology) addFrontSegment(cfg Config) error {
+	sw, err := t.AddSwitch("frontsw")
+	if err != nil {
+		return err
+	}
+	t.FrontSwitch = sw
+	if t.LB, err = t.AddHost("lb"); err != nil {
+		return err
+	}
+	ifc, err := sw.Plug(t.LB, frontInterface, cfg.link())
+	if err != nil {
+		return err
+	}
+	t.Front, err = arm(ifc, frontSegment)
+	return err
+}
+
+// addBackSegment makes the backends' switch, the load balancer's second arm and
+// the backends.
+func (t *Topology) addBackSegment(cfg Config) error {
+	sw, err := t.AddSwitch("backsw")
+	if err != nil {
+		return err
+	}
+	t.BackSwitch = sw
+	ifc, err := sw.Plug(t.LB, backInterface, cfg.link())
+	if err != nil {
+		return err
+	}
+	if t.Back, err = arm(ifc, backSegment); err != nil {
+		return err
+	}
+	return t.addBackends(sw, backSegment, cfg)
+}
+
 // addRouter makes the router with its three legs and the client behind it.
 func (t *Topology) addRouter(cfg Config) error {
-	client, err := t.AddHost("client")
+	sw, err := t.AddSwitch("clientsw")
 	if err != nil {
+		return err
+	}
+	if t.Client, err = t.addNode(sw, clientSegment, "client", clientHostNumber, cfg); err != nil {
 		return err
 	}
 	if t.Router, err = t.AddHost("router"); err != nil {
 		return err
 	}
-	clientEnd, routerEnd, err := t.Cable(client, hostInterface, t.Router, "clients", cfg.link())
-	if err != nil {
-		return err
-	}
-	t.Client = &Node{
-		Host: client, Interface: clientEnd,
-		IPv4: clientSegment.Addr4(clientHostNumber), IPv6: clientSegment.Addr6(clientHostNumber),
-	}
-	if err := addAddresses(clientEnd, clientSegment, clientHostNumber); err != nil {
-		return err
-	}
-	if err := addAddresses(routerEnd, clientSegment, lbHostNumber); err != nil {
-		return err
-	}
-	front, err := t.FrontSwitch.Plug(t.Router, "front", cfg.link())
-	if err != nil {
-		return err
-	}
-	if err := addAddresses(front, frontSegment, routerHostNumber); err != nil {
-		return err
-	}
-	back, err := t.BackSwitch.Plug(t.Router, "back", cfg.link())
-	if err != nil {
-		return err
-	}
-	if err := addAddresses(back, backSegment, routerHostNumber); err != nil {
-		return err
+	for _, leg := range []struct {
+		ifname string
+		sw     *Switch
+		seg    Segment
+		number int
+	}{
+		{"clients", sw, clientSegment, lbHostNumber},
+		{"front", t.FrontSwitch, frontSegment, routerHostNumber},
+		{"back", t.BackSwitch, backSegment, routerHostNumber},
+	} {
+		ifc, err := leg.sw.Plug(t.Router, leg.ifname, cfg.link())
+		if err != nil {
+			return err
+		}
+		if err := addAddresses(ifc, leg.seg, leg.number); err != nil {
+			return err
+		}
 	}
 	if err := t.Router.EnableForwarding(); err != nil {
 		return err
