@@ -183,6 +183,9 @@ func (s *Snapshot) SNAT(i uint32) *SNAT { return &s.snats[i] }
 // Timeouts is the set of idle times at an index of this snapshot.
 func (s *Snapshot) Timeouts(i uint32) *Timeouts { return &s.timeouts[i] }
 
+// TimeoutSets are all sets of idle times.
+func (s *Snapshot) TimeoutSets() []Timeouts { return s.timeouts }
+
 // Name is the string at a reference of this snapshot. It lies in the image: it
 // must not be used after the image is unmapped.
 func (s *Snapshot) Name(r NameRef) string {
