@@ -43,6 +43,14 @@ type Tally struct {
 	Drops   uint64 // packets dropped
 }
 
+// Add adds another tally to t.
+func (t *Tally) Add(o Tally) {
+	t.Packets += o.Packets
+	t.Bytes += o.Bytes
+	t.Flows += o.Flows
+	t.Drops += o.Drops
+}
+
 // Counters are all that one worker counts.
 type Counters struct {
 	Ledger   *Ledger

@@ -1,0 +1,112 @@
+// Package ipc is the seam between the control process and the data process:
+// the messages and descriptors that cross the Unix socket between them, and
+// the memory in which the data process counts and the control process reads.
+//
+// The control process keeps every descriptor it sends, so that it can hand the
+// same sockets and memory to the next data process when this one dies.
+package ipc
+
+import "fmt"
+
+// Kind says what a message is.
+type Kind string
+
+// Messages to the data process. Setup comes first, then one Worker message for
+// each worker, then the first FIB; forwarding starts with it.
+const (
+	KindSetup   Kind = "setup"   // Setup; descriptors: flow table, counters
+	KindWorker  Kind = "worker"  // WorkerSetup; descriptors: UMEM, then one socket a queue
+	KindFIB     Kind = "fib"     // FIB; descriptor: the sealed image
+	KindReplace Kind = "replace" // Replace; descriptor: the new socket
+	KindStop    Kind = "stop"    // no body: finish the batch and exit
+)
+
+// Messages from the data process.
+const (
+	KindReady   Kind = "ready"   // Ready: forwarding by the first FIB
+	KindAck     Kind = "ack"     // Ack: every worker decides by this generation
+	KindRefused Kind = "refused" // Refused: the image was not taken, the last one stays in force
+	KindEvent   Kind = "event"   // Event: something for the log
+)
+
+// Setup is what all workers share.
+type Setup struct {
+	Workers  int  `json:"workers"`
+	Flows    int  `json:"flows"`    // capacity of the flow table
+	Services int  `json:"services"` // service slots in the counters
+	Backends int  `json:"backends"` // backend slots in the counters
+	HoldMost int  `json:"holdMost"` // fragments a worker may hold
+	Resume   bool `json:"resume"`   // a data process used these rings before: recover who owns each frame
+}
+
+// WorkerSetup is one worker's memory and queues.
+type WorkerSetup struct {
+	Index     int     `json:"index"`
+	CPU       int     `json:"cpu"` // -1: not pinned
+	Chunks    int     `json:"chunks"`
+	ChunkSize int     `json:"chunkSize"`
+	Headroom  int     `json:"headroom"`
+	Queues    []Queue `json:"queues"`
+}
+
+// Queue is one AF_XDP socket of a worker.
+type Queue struct {
+	Port     uint16 `json:"port"` // index of its interface in the FIB
+	Name     string `json:"name"` // interface and queue, for messages
+	FillSize int    `json:"fillSize"`
+	CompSize int    `json:"compSize"`
+	RXSize   int    `json:"rxSize"`
+	TXSize   int    `json:"txSize"`
+}
+
+// FIB announces an image.
+type FIB struct {
+	Generation uint64 `json:"generation"`
+	Size       int    `json:"size"` // bytes
+}
+
+// Replace puts a new socket in the place of one whose interface went away.
+type Replace struct {
+	Worker int   `json:"worker"`
+	Index  int   `json:"index"` // which of the worker's queues
+	Queue  Queue `json:"queue"`
+}
+
+// Ready is the data process's first word.
+type Ready struct {
+	PID          int    `json:"pid"`
+	UID          int    `json:"uid"`
+	Capabilities uint64 `json:"capabilities"` // union of its permitted, effective, inheritable and ambient sets; 0 is what it must be
+	NoNewPrivs   bool   `json:"noNewPrivs"`
+	Generation   uint64 `json:"generation"`
+	Recovered    int    `json:"recovered"` // frames of the process before that were found in the rings
+	Lost         int    `json:"lost"`      // frames that it had taken and neither sent nor counted
+}
+
+// Ack says that every worker decides by this generation, so that older images
+// may go.
+type Ack struct {
+	Generation uint64 `json:"generation"`
+}
+
+// Refused says why an image was not taken.
+type Refused struct {
+	Generation uint64 `json:"generation"`
+	Error      string `json:"error"`
+}
+
+// Event is something for the log.
+type Event struct {
+	Level   string `json:"level"` // debug, info, warn, error
+	Message string `json:"message"`
+}
+
+// KindError says that a message of another kind came than was due.
+type KindError struct {
+	Want, Got Kind
+}
+
+// Error names both kinds.
+func (e *KindError) Error() string {
+	return fmt.Sprintf("ipc: a %q message was due, a %q message came", e.Want, e.Got)
+}
