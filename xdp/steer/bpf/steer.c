@@ -1,0 +1,380 @@
+// SPDX-License-Identifier: BSD-2-Clause OR GPL-2.0-only
+//
+// steer decides for every received frame whether it is for an address of ours
+// (a VIP, a SNAT address, or an ARP request or neighbour solicitation for
+// one), and if so redirects it to the AF_XDP socket of the queue it arrived
+// on. Everything else goes to the host untouched. It reads as little of the
+// frame as that question needs: whether the packet is well formed is asked,
+// and counted by reason, in user space.
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+// EtherTypes (IEEE 802 numbers).
+#define ETHERTYPE_IPV4      0x0800
+#define ETHERTYPE_ARP       0x0806
+#define ETHERTYPE_VLAN      0x8100 // 802.1Q
+#define ETHERTYPE_IPV6      0x86dd
+#define ETHERTYPE_SVLAN     0x88a8 // 802.1ad
+#define ETHERTYPE_OLD_SVLAN 0x9100 // QinQ before 802.1ad
+
+#define ARP_HARDWARE_ETHERNET 1
+#define ARP_REQUEST           1
+
+#define NEXT_HEADER_ICMPV6 58
+#define ICMPV6_SOLICIT     135 // neighbour solicitation, RFC 4861 section 4.3
+#define NDP_HOP_LIMIT      255 // RFC 4861 section 7.1.1
+
+// Sizes of the tables. Package steer allows half of MAX_LOCALS, so that a set
+// can be replaced by a wholly different one, additions before removals.
+#define MAX_LOCALS 131072
+#define MAX_DENIED 65536
+#define MAX_QUEUES 256
+
+// Flags of struct local.
+#define LOCAL_TAKE_IP    1 // IP packets to the address are ours
+#define LOCAL_ANSWER_ARP 2 // ARP requests and solicitations for it are ours
+
+// addr is an IP address in network byte order, IPv4 as ::ffff:a.b.c.d.
+struct addr {
+	__be32 word[4];
+};
+
+// local says what to do with traffic to one address of ours.
+struct local {
+	__u8 fail_action; // XDP_DROP or XDP_PASS: what to do without a socket
+	__u8 flags;       // LOCAL_*
+	__u8 kind;        // for user space only
+	__u8 reserved;
+};
+
+// denial counts what one denied source has lost; there is one per CPU.
+struct denial {
+	__u64 packets;
+	__u64 bytes;
+};
+
+// settings hold for all interfaces.
+struct settings {
+	__u32 denied; // number of entries in the denied map; 0: do not look
+};
+
+// counters of one interface and CPU. Each frame is counted exactly once.
+struct counters {
+	__u64 passed;       // to the host: not ours
+	__u64 redirected;   // to the queue's socket
+	__u64 fail_dropped; // ours, no socket, fail action drop
+	__u64 fail_passed;  // ours, no socket, fail action pass
+	__u64 denied;       // ours, source denied: dropped
+	__u64 oversize;     // ours, in more than one buffer: dropped
+};
+
+// frags is set before loading when the program accepts frames that lie in
+// more than one buffer (BPF_F_XDP_HAS_FRAGS).
+const volatile __u32 frags = 0;
+
+// locals, denied and config are shared by the programs of all interfaces.
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_LOCALS);
+	__type(key, struct addr);
+	__type(value, struct local);
+} locals SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, MAX_DENIED);
+	__type(key, struct addr);
+	__type(value, struct denial);
+} denied SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct settings);
+} config SEC(".maps");
+
+// xsks and counts belong to one interface.
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, MAX_QUEUES);
+	__type(key, __u32);
+	__type(value, __u32);
+} xsks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct counters);
+} counts SEC(".maps");
+
+struct ethernet {
+	__u8 dst[6];
+	__u8 src[6];
+	__be16 type;
+};
+
+// vlan is a tag from behind its own EtherType on, IEEE 802.1Q section 9.6.
+struct vlan {
+	__be16 tci;
+	__be16 type;
+};
+
+// arp is RFC 826 for IPv4 over Ethernet.
+struct arp {
+	__be16 hardware;
+	__be16 protocol;
+	__u8 hardware_len;
+	__u8 protocol_len;
+	__be16 operation;
+	__u8 sender_mac[6];
+	__u8 sender[4];
+	__u8 target_mac[6];
+	__be32 target;
+};
+
+// ipv4 is RFC 791 section 3.1.
+struct ipv4 {
+	__u8 version_ihl;
+	__u8 tos;
+	__be16 total_len;
+	__be16 id;
+	__be16 frag;
+	__u8 ttl;
+	__u8 protocol;
+	__be16 checksum;
+	__be32 src;
+	__be32 dst;
+};
+
+// ipv6 is RFC 8200 section 3.
+struct ipv6 {
+	__be32 version_class_flow;
+	__be16 payload_len;
+	__u8 next_header;
+	__u8 hop_limit;
+	struct addr src;
+	struct addr dst;
+};
+
+// solicit is a neighbour solicitation, RFC 4861 section 4.3.
+struct solicit {
+	__u8 type;
+	__u8 code;
+	__be16 checksum;
+	__be32 reserved;
+	struct addr target;
+};
+
+// The headers above have no padding, so that they can be laid over a frame.
+_Static_assert(sizeof(struct ethernet) == 14, "Ethernet header");
+_Static_assert(sizeof(struct vlan) == 4, "VLAN tag");
+_Static_assert(sizeof(struct arp) == 28, "ARP packet");
+_Static_assert(sizeof(struct ipv4) == 20, "IPv4 header");
+_Static_assert(sizeof(struct ipv6) == 40, "IPv6 header");
+_Static_assert(sizeof(struct solicit) == 24, "neighbour solicitation");
+
+static __always_inline int is_vlan(__be16 type)
+{
+	return type == bpf_htons(ETHERTYPE_VLAN) ||
+	       type == bpf_htons(ETHERTYPE_SVLAN) ||
+	       type == bpf_htons(ETHERTYPE_OLD_SVLAN);
+}
+
+static __always_inline void map4(struct addr *a, __be32 v4)
+{
+	a->word[0] = 0;
+	a->word[1] = 0;
+	a->word[2] = bpf_htonl(0xffff);
+	a->word[3] = v4;
+}
+
+static __always_inline int same(const struct addr *a, const struct addr *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] &&
+	       a->word[2] == b->word[2] && a->word[3] == b->word[3];
+}
+
+// is_mapped tells an IPv6 address that would be taken for an IPv4 one.
+static __always_inline int is_mapped(const struct addr *a)
+{
+	return a->word[0] == 0 && a->word[1] == 0 &&
+	       a->word[2] == bpf_htonl(0xffff);
+}
+
+// solicits reports whether dst is where a solicitation for target belongs:
+// its solicited-node multicast address ff02::1:ffXX:XXXX, with the low 24
+// bits of target (RFC 4291 section 2.7.1), or target itself.
+static __always_inline int solicits(const struct addr *dst, const struct addr *target)
+{
+	if (same(dst, target))
+		return 1;
+	return dst->word[0] == bpf_htonl(0xff020000) && dst->word[1] == 0 &&
+	       dst->word[2] == bpf_htonl(1) &&
+	       dst->word[3] == (target->word[3] | bpf_htonl(0xff000000));
+}
+
+// question is what to look for: an address, and in what capacity.
+struct question {
+	struct addr address; // key in locals
+	struct addr source;  // key in denied
+	__u8 need;           // LOCAL_* flag the address must have
+};
+
+// ask_ipv4 and its kin read what they need from l3 on and return 0 when the
+// frame cannot be ours.
+static __always_inline int ask_ipv4(void *l3, void *end, struct question *q)
+{
+	struct ipv4 *ip = l3;
+
+	if ((void *)(ip + 1) > end)
+		return 0;
+	map4(&q->address, ip->dst);
+	map4(&q->source, ip->src);
+	q->need = LOCAL_TAKE_IP;
+	return 1;
+}
+
+static __always_inline int ask_arp(void *l3, void *end, struct question *q)
+{
+	struct arp *arp = l3;
+
+	if ((void *)(arp + 1) > end)
+		return 0;
+	if (arp->hardware != bpf_htons(ARP_HARDWARE_ETHERNET) ||
+	    arp->protocol != bpf_htons(ETHERTYPE_IPV4) ||
+	    arp->hardware_len != 6 || arp->protocol_len != 4 ||
+	    arp->operation != bpf_htons(ARP_REQUEST))
+		return 0;
+	map4(&q->address, arp->target);
+	q->need = LOCAL_ANSWER_ARP;
+	return 1;
+}
+
+static __always_inline int ask_ipv6(void *l3, void *end, struct question *q)
+{
+	struct ipv6 *ip = l3;
+	struct solicit *ns = l3 + sizeof(*ip);
+
+	if ((void *)(ip + 1) > end)
+		return 0;
+	q->address = ip->dst;
+	q->source = ip->src;
+	q->need = LOCAL_TAKE_IP;
+
+	if (ip->next_header == NEXT_HEADER_ICMPV6 && ip->hop_limit == NDP_HOP_LIMIT &&
+	    (void *)(ns + 1) <= end && ns->type == ICMPV6_SOLICIT && ns->code == 0 &&
+	    solicits(&ip->dst, &ns->target)) {
+		q->address = ns->target;
+		q->need = LOCAL_ANSWER_ARP;
+	}
+	return !is_mapped(&q->address);
+}
+
+static __always_inline int ask(void *data, void *end, struct question *q)
+{
+	struct ethernet *eth = data;
+	void *l3 = eth + 1;
+	__be16 type;
+
+	if (l3 > end)
+		return 0;
+	type = eth->type;
+#pragma unroll
+	for (int tags = 0; tags < 2; tags++) {
+		struct vlan *tag = l3;
+
+		if (!is_vlan(type))
+			break;
+		if ((void *)(tag + 1) > end)
+			return 0;
+		type = tag->type;
+		l3 = tag + 1;
+	}
+
+	switch (type) {
+	case bpf_htons(ETHERTYPE_IPV4):
+		return ask_ipv4(l3, end, q);
+	case bpf_htons(ETHERTYPE_IPV6):
+		return ask_ipv6(l3, end, q);
+	case bpf_htons(ETHERTYPE_ARP):
+		return ask_arp(l3, end, q);
+	}
+	return 0;
+}
+
+// is_denied looks the source up and counts what it loses. The map is not
+// touched while it is empty.
+static __always_inline int is_denied(const struct addr *source, __u64 bytes)
+{
+	struct settings *set;
+	struct denial *d;
+	__u32 zero = 0;
+
+	set = bpf_map_lookup_elem(&config, &zero);
+	if (!set || !set->denied)
+		return 0;
+	d = bpf_map_lookup_elem(&denied, source);
+	if (!d)
+		return 0;
+	d->packets++;
+	d->bytes += bytes;
+	return 1;
+}
+
+SEC("xdp")
+int steer(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	__u64 linear = end - data, bytes = linear;
+	__u32 zero = 0, queue = ctx->rx_queue_index;
+	struct question q = {};
+	struct counters *count;
+	struct local *local;
+	long action;
+
+	count = bpf_map_lookup_elem(&counts, &zero);
+	if (!count)
+		return XDP_PASS;
+
+	if (!ask(data, end, &q))
+		goto pass;
+	local = bpf_map_lookup_elem(&locals, &q.address);
+	if (!local || !(local->flags & q.need))
+		goto pass;
+
+	if (frags)
+		bytes = bpf_xdp_get_buff_len(ctx);
+	if (q.need == LOCAL_TAKE_IP && is_denied(&q.source, bytes)) {
+		count->denied++;
+		return XDP_DROP;
+	}
+
+	// An AF_XDP socket without XDP_USE_SG would lose the frame uncounted.
+	if (bytes > linear && bpf_map_lookup_elem(&xsks, &queue)) {
+		count->oversize++;
+		return XDP_DROP;
+	}
+
+	action = bpf_redirect_map(&xsks, queue, local->fail_action);
+	if (action == XDP_REDIRECT)
+		count->redirected++;
+	else if (action == XDP_PASS)
+		count->fail_passed++;
+	else
+		count->fail_dropped++;
+	return action;
+
+pass:
+	count->passed++;
+	return XDP_PASS;
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";
