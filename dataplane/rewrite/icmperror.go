@@ -7,16 +7,10 @@ import (
 	"fairlead/dataplane/reason"
 )
 
-// Binding is the four ends of a NAT flow. Between client and node its packets
-// carry Client and VIP, between node and backend SNAT and Backend.
-type Binding struct {
-	Client, VIP, SNAT, Backend                 packet.Addr
-	ClientPort, VIPPort, SNATPort, BackendPort uint16
-}
-
 // ICMPToClient rewrites an ICMP error from the backend's side, about a packet
-// that went from SNAT to backend, so that the client understands it: it comes
-// from the VIP, and the packet it quotes went from client to VIP.
+// that went from SNAT address to backend, so that the client understands it.
+// to is what NAT gives packets to the client: the error then comes from the
+// VIP, whoever sent it, and the packet it quotes went from client to VIP.
 //
 // The quote is rewritten as far as it goes: addresses, the IPv4 header
 // checksum, ports, and the transport checksum if it was quoted; eight bytes of
@@ -25,32 +19,35 @@ type Binding struct {
 //
 // Reasons: FamilyMismatch when an address is not of the packet's family,
 // ICMPMalformed when the message quotes nothing.
-func ICMPToClient(frame []byte, info *packet.Info, b *Binding) reason.Reason {
-	return rewriteError(frame, info, b.VIP, b.Client,
-		&NATArgs{Src: b.Client, SrcPort: b.ClientPort, Dst: b.VIP, DstPort: b.VIPPort})
+func ICMPToClient(frame []byte, info *packet.Info, to *NATArgs) reason.Reason {
+	return rewriteError(frame, info, to)
 }
 
 // ICMPToBackend rewrites an ICMP error from the client's side, about a packet
-// that went from VIP to client, so that the backend understands it: it comes
-// from the SNAT address, and the packet it quotes went from backend to SNAT
-// address. The rest is as in ICMPToClient.
-func ICMPToBackend(frame []byte, info *packet.Info, b *Binding) reason.Reason {
-	return rewriteError(frame, info, b.SNAT, b.Backend,
-		&NATArgs{Src: b.Backend, SrcPort: b.BackendPort, Dst: b.SNAT, DstPort: b.SNATPort})
+// that went from VIP to client, so that the backend understands it. to is what
+// NAT gives packets to the backend: the error then comes from the SNAT
+// address, and the packet it quotes went from backend to SNAT address. The
+// rest is as in ICMPToClient.
+func ICMPToBackend(frame []byte, info *packet.Info, to *NATArgs) reason.Reason {
+	return rewriteError(frame, info, to)
 }
 
-func rewriteError(frame []byte, info *packet.Info, src, dst packet.Addr, quoted *NATArgs) reason.Reason {
+// rewriteError gives an ICMP error the addresses of a packet of its flow, and
+// its quote the ends of a packet in the other direction: what is told to one
+// end of a flow is told about a packet that this end sent.
+func rewriteError(frame []byte, info *packet.Info, to *NATArgs) reason.Reason {
 	is4 := info.Kind == packet.KindIPv4
-	if src.Is4() != is4 || dst.Is4() != is4 || quoted.Src.Is4() != is4 || quoted.Dst.Is4() != is4 {
+	if to.Src.Is4() != is4 || to.Dst.Is4() != is4 {
 		return reason.FamilyMismatch
 	}
 	if info.Inner.Proto == 0 {
 		return reason.ICMPMalformed
 	}
-	pseudo := setAddrs(frame, info, src, dst)
-	body, inQuote := rewriteQuotedIP(frame, info, quoted)
+	quoted := NATArgs{Src: to.Dst, SrcPort: to.DstPort, Dst: to.Src, DstPort: to.SrcPort}
+	pseudo := setAddrs(frame, info, to.Src, to.Dst)
+	body, inQuote := rewriteQuotedIP(frame, info, &quoted)
 	if !info.Inner.Fragment {
-		body += rewriteQuotedTransport(frame, info, inQuote, quoted)
+		body += rewriteQuotedTransport(frame, info, inQuote, &quoted)
 	}
 	if is4 {
 		h := packet.ICMPv4(frame[info.L4:])

@@ -31,11 +31,11 @@ type icmpError struct {
 //
 // Reasons: FamilyMismatch when src is of the other family, HeadroomExhausted
 // when the headers do not fit before the packet.
-func TooBig(b *Buf, info *packet.Info, src packet.Addr, mtu int) reason.Reason {
+func TooBig(b *Buf, info *packet.Info, src packet.Addr, mtu uint32) reason.Reason {
 	if info.Kind == packet.KindIPv4 {
-		return replyError(b, info, src, icmpError{packet.ICMPv4Unreachable, packet.ICMPv4CodeFragNeeded, uint32(min(mtu, 0xffff))})
+		return replyError(b, info, src, icmpError{packet.ICMPv4Unreachable, packet.ICMPv4CodeFragNeeded, min(mtu, 0xffff)})
 	}
-	return replyError(b, info, src, icmpError{packet.ICMPv6PacketTooBig, 0, uint32(mtu)})
+	return replyError(b, info, src, icmpError{packet.ICMPv6PacketTooBig, 0, mtu})
 }
 
 // TimeExceeded answers a packet whose TTL or hop limit ran out here (RFC 792,
