@@ -1,0 +1,248 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"fairlead/dataplane/nic"
+)
+
+// Geometry is what the data process must know of a socket besides its
+// descriptor.
+type Geometry struct {
+	Port    uint16 // index in the FIB's interface table, below nic.MaxPorts
+	IfIndex int
+	Queue   int
+
+	// Ring sizes in entries, powers of two.
+	RXSize, TXSize, FillSize, CompletionSize int
+}
+
+// Queue is an AF_XDP socket with its rings mapped: the data process's half. It
+// belongs to one worker; Counters, Statistics, FD and Port may be called from
+// anywhere while it is open.
+type Queue struct {
+	fill       ring[uint64]
+	rx         ring[desc]
+	tx         ring[desc]
+	completion ring[uint64]
+
+	holders     []Holder
+	record      *portRecord
+	shift       uint   // log2 of the chunk size
+	chunkMask   uint64 // chunk size - 1
+	forReceive  Holder
+	forSend     Holder
+	port        uint16
+	maxKicks    int
+	zeroCopy    bool
+	fd          int
+	cookie      uint64
+	geometry    Geometry
+	counts      counters
+}
+
+var _ nic.Queue = (*Queue)(nil)
+
+// Attach maps the rings of the socket fd, whose frames lie in u. On success
+// the Queue owns fd; on failure fd is closed. It changes nothing that is
+// shared: until the queue is used, another process may go on with the rings.
+// Before it is used, handover.Adopt must have settled who holds what.
+func Attach(fd int, u *UMEM, g Geometry) (*Queue, error) {
+	q, err := attach(fd, u, g)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("xdp: attach to socket of interface index %d queue %d: %w", g.IfIndex, g.Queue, err)
+	}
+	return q, nil
+}
+
+func attach(fd int, u *UMEM, g Geometry) (*Queue, error) {
+	if g.Port >= nic.MaxPorts {
+		return nil, fmt.Errorf("port %d: at most %d interfaces are driven", g.Port, nic.MaxPorts)
+	}
+	for _, size := range []int{g.RXSize, g.TXSize, g.FillSize, g.CompletionSize} {
+		if err := checkRingSize(size); err != nil {
+			return nil, err
+		}
+	}
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_COOKIE)
+	if err != nil {
+		return nil, fmt.Errorf("read socket cookie: %w", err)
+	}
+	zeroCopy, err := isZeroCopy(fd)
+	if err != nil {
+		return nil, err
+	}
+	var off unix.XDPMmapOffsets
+	if err := getsockopt(fd, unix.XDP_MMAP_OFFSETS, unsafe.Pointer(&off), unsafe.Sizeof(off)); err != nil {
+		return nil, fmt.Errorf("read ring offsets: %w", err)
+	}
+
+	q := &Queue{
+		holders:    u.custody.holders,
+		record:     &u.custody.ports[g.Port],
+		shift:      uint(bits.TrailingZeros(uint(u.cfg.ChunkSize))),
+		chunkMask:  uint64(u.cfg.ChunkSize - 1),
+		forReceive: HeldForReceive(g.Port),
+		forSend:    HeldForSend(g.Port),
+		port:       g.Port,
+		maxKicks:   g.TXSize/copyBatch + maxIdleKicks,
+		zeroCopy:   zeroCopy,
+		fd:         fd,
+		cookie:     cookie,
+		geometry:   g,
+	}
+	var errs [4]error
+	q.rx, errs[0] = mapRing[desc](fd, "RX", unix.XDP_PGOFF_RX_RING, g.RXSize, off.Rx)
+	q.tx, errs[1] = mapRing[desc](fd, "TX", unix.XDP_PGOFF_TX_RING, g.TXSize, off.Tx)
+	q.fill, errs[2] = mapRing[uint64](fd, "fill", unix.XDP_UMEM_PGOFF_FILL_RING, g.FillSize, off.Fr)
+	q.completion, errs[3] = mapRing[uint64](fd, "completion", unix.XDP_UMEM_PGOFF_COMPLETION_RING, g.CompletionSize, off.Cr)
+	if err := errors.Join(errs[:]...); err != nil {
+		return nil, errors.Join(err, q.unmap())
+	}
+	q.fill.startProducing()
+	q.tx.startProducing()
+	q.rx.startConsuming()
+	q.completion.startConsuming()
+	return q, nil
+}
+
+// Receive implements nic.Queue.
+func (q *Queue) Receive(frames []nic.Frame) int {
+	n := q.rx.waiting(len(frames))
+	if n == 0 {
+		return 0
+	}
+	kept := 0
+	for i := range n {
+		d := q.rx.entries[(q.rx.next+i)&q.rx.mask]
+		chunk := d.addr >> q.shift
+		if chunk >= uint64(len(q.holders)) || q.holders[chunk] != q.forReceive {
+			continue
+		}
+		q.holders[chunk] = HeldByWorker
+		frames[kept] = nic.Frame{Addr: d.addr, Len: d.len, Port: q.port}
+		kept++
+	}
+	q.rx.release(n)
+	q.counts.received.Add(uint64(kept))
+	if strays := int(n) - kept; strays > 0 {
+		q.counts.stray.Add(uint64(strays))
+	}
+	return kept
+}
+
+// Transmit implements nic.Queue. A frame that does not lie in one chunk is not
+// accepted: the kernel would throw it away and never complete it.
+func (q *Queue) Transmit(frames []nic.Frame) int {
+	n := q.tx.room(len(frames))
+	if n < uint32(len(frames)) {
+		q.counts.refused.Add(uint64(len(frames)) - uint64(n))
+	}
+	for i := range n {
+		f := frames[i]
+		if !q.sendable(f) {
+			q.counts.invalid.Add(1)
+			n = i
+			break
+		}
+		q.tx.entries[(q.tx.next+i)&q.tx.mask] = desc{addr: f.Addr, len: f.Len}
+	}
+	if n == 0 {
+		return 0
+	}
+	atomic.StoreUint32(&q.record.txIntent, q.tx.next+n)
+	for i := range n {
+		q.holders[frames[i].Addr>>q.shift] = q.forSend
+	}
+	q.tx.publish(n)
+	q.counts.transmitted.Add(uint64(n))
+	return int(n)
+}
+
+func (q *Queue) sendable(f nic.Frame) bool {
+	return f.Len > 0 && f.Addr&q.chunkMask+uint64(f.Len) <= q.chunkMask+1 && f.Addr>>q.shift < uint64(len(q.holders))
+}
+
+// Complete implements nic.Queue.
+func (q *Queue) Complete(addrs []uint64) int {
+	n := q.completion.waiting(len(addrs))
+	if n == 0 {
+		return 0
+	}
+	kept := 0
+	for i := range n {
+		addr := q.completion.entries[(q.completion.next+i)&q.completion.mask]
+		chunk := addr >> q.shift
+		if chunk >= uint64(len(q.holders)) || q.holders[chunk] != q.forSend {
+			continue
+		}
+		q.holders[chunk] = HeldByWorker
+		addrs[kept] = addr
+		kept++
+	}
+	q.completion.release(n)
+	q.counts.completed.Add(uint64(kept))
+	if strays := int(n) - kept; strays > 0 {
+		q.counts.stray.Add(uint64(strays))
+	}
+	return kept
+}
+
+// Refill implements nic.Queue.
+func (q *Queue) Refill(addrs []uint64) int {
+	n := q.fill.room(len(addrs))
+	if n == 0 {
+		return 0
+	}
+	for i := range n {
+		q.fill.entries[(q.fill.next+i)&q.fill.mask] = addrs[i] &^ q.chunkMask
+	}
+	atomic.StoreUint32(&q.record.fillIntent, q.fill.next+n)
+	for i := range n {
+		q.holders[addrs[i]>>q.shift] = q.forReceive
+	}
+	q.fill.publish(n)
+	q.counts.refilled.Add(uint64(n))
+	if q.fill.needsWakeup() {
+		q.wakeFill()
+	}
+	return int(n)
+}
+
+// Counters are the queue's own counters.
+func (q *Queue) Counters() Counters { return q.counts.snapshot() }
+
+// Statistics are the kernel's counters of the socket.
+func (q *Queue) Statistics() (Statistics, error) { return ReadStatistics(q.fd) }
+
+// FD is the socket's descriptor, for a Waiter; the queue keeps owning it.
+func (q *Queue) FD() int { return q.fd }
+
+// Port is the port number that received frames carry.
+func (q *Queue) Port() uint16 { return q.port }
+
+// Geometry is what the queue was attached with.
+func (q *Queue) Geometry() Geometry { return q.geometry }
+
+// ZeroCopy reports whether the driver receives into and sends from the UMEM
+// itself.
+func (q *Queue) ZeroCopy() bool { return q.zeroCopy }
+
+// Close unmaps the rings and closes the descriptor. The chunks the socket
+// holds stay marked as its own: another process may go on with it, or
+// handover.Replace takes them back when a new socket stands in for it. No
+// method but Counters may be called afterwards.
+func (q *Queue) Close() error {
+	return errors.Join(q.unmap(), unix.Close(q.fd))
+}
+
+func (q *Queue) unmap() error {
+	return errors.Join(q.fill.unmap(), q.rx.unmap(), q.tx.unmap(), q.completion.unmap())
+}
