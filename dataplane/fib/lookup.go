@@ -186,6 +186,9 @@ func (s *Snapshot) Timeouts(i uint32) *Timeouts { return &s.timeouts[i] }
 // TimeoutSets are all sets of idle times.
 func (s *Snapshot) TimeoutSets() []Timeouts { return s.timeouts }
 
+// TimeoutsCount is how many sets of idle times there are.
+func (s *Snapshot) TimeoutsCount() int { return len(s.timeouts) }
+
 // Name is the string at a reference of this snapshot. It lies in the image: it
 // must not be used after the image is unmapped.
 func (s *Snapshot) Name(r NameRef) string {
