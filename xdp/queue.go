@@ -32,19 +32,20 @@ type Queue struct {
 	tx         ring[desc]
 	completion ring[uint64]
 
-	holders     []Holder
-	record      *portRecord
-	shift       uint   // log2 of the chunk size
-	chunkMask   uint64 // chunk size - 1
-	forReceive  Holder
-	forSend     Holder
-	port        uint16
-	maxKicks    int
-	zeroCopy    bool
-	fd          int
-	cookie      uint64
-	geometry    Geometry
-	counts      counters
+	umem       *UMEM
+	holders    []Holder
+	record     *portRecord
+	shift      uint   // log2 of the chunk size
+	chunkMask  uint64 // chunk size - 1
+	forReceive Holder
+	forSend    Holder
+	port       uint16
+	maxKicks   int
+	zeroCopy   bool
+	fd         int
+	cookie     uint64
+	geometry   Geometry
+	counts     counters
 }
 
 var _ nic.Queue = (*Queue)(nil)
@@ -85,6 +86,7 @@ func attach(fd int, u *UMEM, g Geometry) (*Queue, error) {
 	}
 
 	q := &Queue{
+		umem:       u,
 		holders:    u.custody.holders,
 		record:     &u.custody.ports[g.Port],
 		shift:      uint(bits.TrailingZeros(uint(u.cfg.ChunkSize))),
@@ -227,6 +229,9 @@ func (q *Queue) FD() int { return q.fd }
 
 // Port is the port number that received frames carry.
 func (q *Queue) Port() uint16 { return q.port }
+
+// UMEM is the memory that the queue's frames lie in.
+func (q *Queue) UMEM() *UMEM { return q.umem }
 
 // Geometry is what the queue was attached with.
 func (q *Queue) Geometry() Geometry { return q.geometry }

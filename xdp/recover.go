@@ -3,9 +3,9 @@ package xdp
 import "sync/atomic"
 
 // Contents is what a queue's rings hold: the chunks' addresses, as the entries
-// have them. The kernel goes on working while it is read, so that the first
-// two may miss entries it took, and the last two entries it added, a moment
-// ago.
+// have them. The kernel goes on working while it is read, so an entry of Fill
+// may have been taken by the kernel and turned up in RX meanwhile, and one of
+// TX in Completion.
 type Contents struct {
 	Fill       []uint64 // offered for receiving, not taken by the kernel yet
 	TX         []uint64 // handed over for sending, not taken by the kernel yet
@@ -17,25 +17,26 @@ type Contents struct {
 	UnpublishedFill []uint64
 	UnpublishedTX   []uint64
 
-	// InKernel counts the chunks that the kernel or the driver holds and that
-	// are in no ring; it is exact only while no frame moves.
-	InKernelReceive, InKernelSend uint32
+	// How many chunks the socket holds for receiving and for sending: what was
+	// given to it less what came back. Only the worker moves the four indices
+	// these are made of, so they are exact while the kernel goes on.
+	Receiving, Sending int
 }
 
 // Contents reads the rings. It changes nothing and is not for the hot path.
 func (q *Queue) Contents() Contents {
-	fillConsumer, fillProducer := atomic.LoadUint32(q.fill.consumer), atomic.LoadUint32(q.fill.producer)
-	txConsumer, txProducer := atomic.LoadUint32(q.tx.consumer), atomic.LoadUint32(q.tx.producer)
-	rxConsumer, rxProducer := atomic.LoadUint32(q.rx.consumer), atomic.LoadUint32(q.rx.producer)
-	doneConsumer, doneProducer := atomic.LoadUint32(q.completion.consumer), atomic.LoadUint32(q.completion.producer)
+	fillProducer, fillConsumer := atomic.LoadUint32(q.fill.producer), atomic.LoadUint32(q.fill.consumer)
+	txProducer, txConsumer := atomic.LoadUint32(q.tx.producer), atomic.LoadUint32(q.tx.consumer)
+	rxProducer, rxConsumer := atomic.LoadUint32(q.rx.producer), atomic.LoadUint32(q.rx.consumer)
+	doneProducer, doneConsumer := atomic.LoadUint32(q.completion.producer), atomic.LoadUint32(q.completion.consumer)
 
 	c := Contents{
-		Fill:            q.fill.between(fillConsumer, fillProducer),
-		TX:              addresses(q.tx.between(txConsumer, txProducer)),
-		RX:              addresses(q.rx.between(rxConsumer, rxProducer)),
-		Completion:      q.completion.between(doneConsumer, doneProducer),
-		InKernelReceive: fillConsumer - rxProducer,
-		InKernelSend:    txConsumer - doneProducer,
+		Fill:       q.fill.between(fillConsumer, fillProducer),
+		TX:         addresses(q.tx.between(txConsumer, txProducer)),
+		RX:         addresses(q.rx.between(rxConsumer, rxProducer)),
+		Completion: q.completion.between(doneConsumer, doneProducer),
+		Receiving:  int(fillProducer - rxConsumer),
+		Sending:    int(txProducer - doneConsumer),
 	}
 	// The intents of a former socket say nothing about these rings.
 	if !q.Fresh() {
