@@ -78,6 +78,8 @@ type Flow struct {
 	ServiceID   uint32 // fib.ID
 	BackendID   uint32 // fib.ID
 	Deadline    Time   // when it is forgotten unless a packet comes first
+
+	seq uint32 // incarnation of the record this was copied from; a Ref is good only together with it
 }
 
 // ForwardKey is the key of packets from the client.

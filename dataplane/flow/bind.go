@@ -1,0 +1,201 @@
+package flow
+
+// PortRange is the ports of one SNAT address that flows may leave from.
+type PortRange struct {
+	Local       uint16 // fib.Local ID of the address
+	First, Last uint16 // inclusive; port 0 is never used
+}
+
+func (p PortRange) first() uint32 { return max(uint32(p.First), 1) }
+
+func (p PortRange) size() uint32 {
+	if uint32(p.Last) < p.first() {
+		return 0
+	}
+	return uint32(p.Last) - p.first() + 1
+}
+
+// BindResult is what Bind came to.
+type BindResult uint8
+
+// The results of Bind.
+const (
+	Bound     BindResult = iota // the flow has an outside tuple of its own
+	Exhausted                   // every SNAT address and port towards the backend is taken
+	Full                        // the table has no room for the flow
+	Existing                    // a flow with this forward key exists; it was copied
+)
+
+// String names the result.
+func (r BindResult) String() string {
+	switch r {
+	case Bound:
+		return "bound"
+	case Exhausted:
+		return "exhausted"
+	case Full:
+		return "full"
+	case Existing:
+		return "existing"
+	}
+	return "unknown"
+}
+
+const (
+	// pauseMS is how long no search is made after one found every port taken,
+	// for each 65,536 tuples it tried.
+	pauseMS = 50
+
+	// lookAhead is how many candidates' cache lines are read together once
+	// the first candidate was taken.
+	lookAhead = 16
+
+	cursorSets = 1024
+	cursorWays = 4
+)
+
+// cursor remembers, for one backend address, port and protocol, where the
+// search for a port goes on.
+type cursor struct {
+	backend uint64 // hash of the backend's address, port and protocol
+	shape   uint32 // fingerprint of the ranges it was made for; 0: unused
+	next    uint32 // position in the concatenated ranges
+	retry   Time   // when paused: not to be searched before
+	paused  bool
+}
+
+type cursorSet [cursorWays]cursor
+
+// Bind records the NAT flow f like Insert, after choosing the SNAT address and
+// port it leaves from; the caller leaves SNAT and SNATPort to it. ports are
+// what may be used, all of the backend's address family.
+//
+// No two flows have the same outside tuple (SNAT address and port, backend
+// address and port, protocol) at a time. Ports are taken in turn for each
+// backend, so that one rests as long as possible before it is used again. All
+// of them are tried before the answer is Exhausted; after that, no search for
+// this backend is made for a short while (pauseMS).
+func (w *Worker) Bind(f *Flow, ports []PortRange, now Time, timeout uint32) (Ref, BindResult) {
+	w.now = now
+	f.prepare(now, timeout)
+	forward := f.ForwardKey()
+	if ref, dir, ok := w.t.Lookup(&forward, w.t.Hash(&forward), now, f); ok && dir == Forward {
+		w.count.existing.Add(1)
+		return ref, Existing
+	}
+	total, shape := measure(ports)
+	if total == 0 {
+		w.count.exhausted.Add(1)
+		return NoRef, Exhausted
+	}
+	c := w.cursorOf(f, total, shape)
+	if c.paused && now.Before(c.retry) {
+		w.count.exhausted.Add(1)
+		return NoRef, Exhausted
+	}
+	rec, ok := w.take(now)
+	if !ok {
+		w.count.full.Add(1)
+		return NoRef, Full
+	}
+	if got := w.bindTuple(rec, f, ports, total, c, now); got != Bound {
+		w.discard(rec)
+		return NoRef, got
+	}
+	switch ref, got := w.addForward(rec, f, now); got {
+	case keyClaimed:
+		return ref, Bound
+	case keyTaken:
+		return ref, Existing
+	default:
+		return NoRef, Full
+	}
+}
+
+// measure gives the number of tuples in the ranges and a fingerprint of them
+// that is never 0.
+func measure(ports []PortRange) (total, shape uint32) {
+	h := uint64(len(ports))
+	for _, p := range ports {
+		total += p.size()
+		h = mix(h^0x9e3779b97f4a7c15, uint64(p.Local)<<32|uint64(p.First)<<16|uint64(p.Last))
+	}
+	return total, uint32(h) | 1
+}
+
+// tuple gives the address and port at a position of the concatenated ranges.
+func tuple(ports []PortRange, position uint32) (local, port uint16) {
+	for _, p := range ports {
+		if n := p.size(); position >= n {
+			position -= n
+			continue
+		}
+		return p.Local, uint16(p.first() + position)
+	}
+	return 0, 0
+}
+
+// bindTuple finds a free outside tuple, writes the flow with it to the record
+// and publishes its reply key.
+func (w *Worker) bindTuple(rec uint32, f *Flow, ports []PortRange, total uint32, c *cursor, now Time) BindResult {
+	var hashes [lookAhead]uint64
+	w.t.records[rec].write(f)
+	position := c.next % total
+	ahead := uint32(1)
+	for tried := uint32(0); tried < total; ahead = lookAhead {
+		n := min(ahead, total-tried)
+		for i := range n {
+			f.SNAT, f.SNATPort = tuple(ports, (position+i)%total)
+			k := f.ReplyKey()
+			hashes[i] = w.t.Hash(&k)
+			w.touched += w.t.Touch(hashes[i])
+		}
+		if n > 1 {
+			for i := range n {
+				w.touched += w.t.TouchRecord(hashes[i])
+			}
+		}
+		for i := range n {
+			f.SNAT, f.SNATPort = tuple(ports, (position+i)%total)
+			k := f.ReplyKey()
+			if _, taken := w.t.holder(&k, hashes[i], now, nil, false); taken {
+				continue
+			}
+			w.t.records[rec].write(f)
+			switch w.t.claim(&k, hashes[i], makeSlot(hashes[i], rec, Reply), now, nil, nil) {
+			case keyClaimed:
+				c.next = position + i + 1
+				c.paused = false
+				return Bound
+			case keyNoRoom:
+				w.count.noRoom.Add(1)
+				return Full
+			}
+		}
+		tried += n
+		position = (position + n) % total
+	}
+	c.paused = true
+	c.retry = now + pauseMS*Time((total+1<<16-1)>>16)
+	w.count.exhausted.Add(1)
+	return Exhausted
+}
+
+// cursorOf finds the cursor of f's backend, or begins one at a random place.
+func (w *Worker) cursorOf(f *Flow, total, shape uint32) *cursor {
+	k := Key{Peer: f.Backend, PeerPort: f.BackendPort, Proto: f.Proto}
+	h := w.t.Hash(&k)
+	set := &w.cursors[h%cursorSets]
+	victim := &set[w.next()%cursorWays]
+	for i := range set {
+		c := &set[i]
+		if c.backend == h && c.shape == shape {
+			return c
+		}
+		if c.shape == 0 || c.backend == h {
+			victim = c
+		}
+	}
+	*victim = cursor{backend: h, shape: shape, next: uint32(w.next() % uint64(total))}
+	return victim
+}

@@ -1,0 +1,236 @@
+package flow
+
+// Bounds on the search for a record when the free list is empty.
+const (
+	searchLimit    = 64 // records looked at
+	halfOpenSample = 8  // half-open flows after which the search is over
+	searchTries    = 2  // searches, should another worker touch the chosen flow meanwhile
+)
+
+// outcome is what became of an attempt to take a key.
+type outcome uint8
+
+const (
+	keyClaimed outcome = iota
+	keyTaken           // another flow has it
+	keyNoRoom          // the index has no slot near the key's bucket
+)
+
+// Insert records the flow f, which is forgotten when timeout milliseconds pass
+// without a packet. The caller sets everything but Deadline; a State of
+// StateFree means half-open for TCP and unreplied otherwise. A flow with a SNAT
+// address gets its reply key too; see Bind for choosing one.
+//
+// When a flow with f's forward key exists already, that one is copied to f and
+// its reference returned (ok is true); an affinity record is thereby also given
+// the new timeout. ok is false when the table has no room, or when f's outside
+// tuple belongs to another flow.
+func (w *Worker) Insert(f *Flow, now Time, timeout uint32) (ref Ref, ok bool) {
+	w.now = now
+	f.prepare(now, timeout)
+	rec, ok := w.take(now)
+	if !ok {
+		return w.insertFull(f, now)
+	}
+	r := &w.t.records[rec]
+	r.write(f)
+	if f.SNAT != 0 {
+		k := f.ReplyKey()
+		h := w.t.Hash(&k)
+		if got := w.t.claim(&k, h, makeSlot(h, rec, Reply), now, nil, nil); got != keyClaimed {
+			if got == keyNoRoom {
+				w.count.noRoom.Add(1)
+			}
+			w.discard(rec)
+			return NoRef, false
+		}
+	}
+	ref, got := w.addForward(rec, f, now)
+	if got == keyTaken && f.State == StateAffinity {
+		w.t.Refresh(ref, f, now, timeout)
+	}
+	return ref, got != keyNoRoom
+}
+
+// prepare completes a flow that is about to be written.
+func (f *Flow) prepare(now Time, timeout uint32) {
+	f.Deadline = now + Time(min(timeout, MaxTimeout))
+	if f.State == StateFree {
+		f.State = StateUnreplied
+		if f.Proto == protoTCP {
+			f.State = StateHalfOpen
+		}
+	}
+}
+
+// addForward publishes the forward key of a written record. When another flow
+// has that key, the record is given up and the other flow copied to f.
+func (w *Worker) addForward(rec uint32, f *Flow, now Time) (Ref, outcome) {
+	k := f.ForwardKey()
+	h := w.t.Hash(&k)
+	holder := NoRef
+	switch got := w.t.claim(&k, h, makeSlot(h, rec, Forward), now, f, &holder); got {
+	case keyClaimed:
+		w.count.inserted.Add(1)
+		return Ref(rec), got
+	case keyTaken:
+		w.count.existing.Add(1)
+		w.discard(rec)
+		return holder, got
+	default:
+		w.count.noRoom.Add(1)
+		w.discard(rec)
+		return NoRef, got
+	}
+}
+
+// insertFull is Insert with no record to be had: the flow may still exist.
+func (w *Worker) insertFull(f *Flow, now Time) (Ref, bool) {
+	k := f.ForwardKey()
+	if ref, dir, ok := w.t.Lookup(&k, w.t.Hash(&k), now, f); ok && dir == Forward {
+		w.count.existing.Add(1)
+		return ref, true
+	}
+	w.count.full.Add(1)
+	return NoRef, false
+}
+
+// claim publishes the slot unless a flow holds the key; "holds" includes one
+// that rests. When the holder is live, it is copied to f and named in *ref
+// (either may be nil).
+func (t *Table) claim(k *Key, hash, slot uint64, now Time, f *Flow, ref *Ref) outcome {
+	l := t.lockOf(hash)
+	l.lock()
+	defer l.unlock()
+	if rec, taken := t.holder(k, hash, now, f, true); taken {
+		if ref != nil {
+			*ref = Ref(rec)
+		}
+		return keyTaken
+	}
+	if !t.publish(hash, slot) {
+		return keyNoRoom
+	}
+	return keyClaimed
+}
+
+// holder finds the flow that keeps the key from being given to another. With
+// the key's lock held and kill set, flows that had the key and have timed out
+// are killed on the way: otherwise a packet that found one of them a moment
+// ago could bring it back to life beside the key's next owner.
+func (t *Table) holder(k *Key, hash uint64, now Time, f *Flow, kill bool) (rec uint32, taken bool) {
+	tag := slotTag(hash)
+	for i := uint64(0); i < maxProbes; i++ {
+		b := t.probe(hash, i)
+		for s := 1; s < len(b); s++ {
+			v := b.slot(s)
+			if v&tagMask != tag {
+				continue
+			}
+			for {
+				l, ok := t.match(v, k, f, now)
+				if !ok {
+					break
+				}
+				if l.holds(slotDirection(v), now) {
+					return uint32(v), true
+				}
+				expired := l.state() != StateFree && l&lifeDead == 0 && l.passed(now)
+				if !kill || !expired || t.records[uint32(v)].kill(l) {
+					break
+				}
+			}
+		}
+		if b.passed() == 0 {
+			break
+		}
+	}
+	return 0, false
+}
+
+// take gets a free record: from the free list, or by looking at a bounded
+// number of records for one that is free, has timed out, or may be evicted.
+func (w *Worker) take(now Time) (rec uint32, ok bool) {
+	if n := len(w.free); n > 0 {
+		rec = w.free[n-1]
+		w.free = w.free[:n-1]
+		i := rec - w.first
+		w.listed[i/64] &^= 1 << (i % 64)
+		return rec, true
+	}
+	for range searchTries {
+		if rec, ok = w.search(now); ok {
+			return rec, true
+		}
+	}
+	return 0, false
+}
+
+// Eviction ranks: a lower one goes first. Established and stream flows have
+// none: no newcomer pushes them out.
+const (
+	rankHalfOpen  = iota
+	rankUnreplied // and closed, and resting
+	rankAffinity
+	rankFinWait // for DSR the only sign of an end: when nothing else can go
+	rankNever
+)
+
+var evictionRank = [numStates]uint8{
+	StateFree:        rankNever,
+	StateHalfOpen:    rankHalfOpen,
+	StateEstablished: rankNever,
+	StateFinWait:     rankFinWait,
+	StateClosed:      rankUnreplied,
+	StateUnreplied:   rankUnreplied,
+	StateStream:      rankNever,
+	StateAffinity:    rankAffinity,
+}
+
+// search looks for a record from the hand on. The free list is empty, so a
+// free record it finds is in no list.
+func (w *Worker) search(now Time) (uint32, bool) {
+	var (
+		victim     uint32
+		victimLife life
+		rank       = uint8(rankNever)
+		halfOpen   = 0
+	)
+	for range min(searchLimit, w.last-w.first) {
+		rec := w.hand
+		if w.hand++; w.hand == w.last {
+			w.hand = w.first
+		}
+		r := &w.t.records[rec]
+		l := r.life()
+		switch {
+		case l.state() == StateFree:
+			return rec, true
+		case l&lifeDead != 0:
+			w.release(rec)
+			return rec, true
+		case l.passed(now):
+			if r.kill(l) {
+				w.release(rec)
+				w.count.expired.Add(1)
+				return rec, true
+			}
+			continue
+		}
+		k := evictionRank[l.state()]
+		if k < rank || k == rank && k != rankNever && l.deadline().Before(victimLife.deadline()) {
+			victim, victimLife, rank = rec, l, k
+		}
+		if k == rankHalfOpen {
+			if halfOpen++; halfOpen == halfOpenSample {
+				break
+			}
+		}
+	}
+	if rank == rankNever || !w.t.records[victim].kill(victimLife) {
+		return 0, false
+	}
+	w.release(victim)
+	w.count.evicted[rank].Add(1)
+	return victim, true
+}
