@@ -61,36 +61,56 @@ func (h NDP) Target() Addr { return Addr16(h[ndpTarget:]) }
 // SetTarget writes the target address.
 func (h NDP) SetTarget(a Addr) { a.Put16(h[ndpTarget:]) }
 
-// LinkLayer finds the link-layer address in the first option of the given
-// type: NDPOptionSourceLinkLayer or NDPOptionTargetLinkLayer. The view must
-// end where the message ends.
-func (h NDP) LinkLayer(optionType uint8) (mac [6]byte, ok bool) {
-	for options := h[NDPLen:]; len(options) >= ndpOptionUnit; {
-		length := int(options[1]) * ndpOptionUnit
-		if length == 0 || length > len(options) {
-			return mac, false
-		}
-		if options[0] == optionType {
-			return [6]byte(options[2 : 2+macLen]), length == NDPLinkLayerOptionLen
-		}
-		options = options[length:]
+// ndpNextOption cuts the first option off a list of options. ok is false at
+// the list's end, and at an option whose length is zero or runs past the list;
+// only at the end is nothing left.
+func ndpNextOption(list []byte) (option, rest []byte, ok bool) {
+	if len(list) < ndpOptionUnit {
+		return nil, list, false
 	}
-	return mac, false
+	length := int(list[1]) * ndpOptionUnit
+	if length == 0 || length > len(list) {
+		return nil, list, false
+	}
+	return list[:length], list[length:], true
+}
+
+// find gives the first option of the given type.
+func (h NDP) find(optionType uint8) (option []byte, ok bool) {
+	option, rest, ok := ndpNextOption(h[NDPLen:])
+	for ok && option[0] != optionType {
+		option, rest, ok = ndpNextOption(rest)
+	}
+	return option, ok
+}
+
+// LinkLayer is the link-layer address in the first option of the given type:
+// NDPOptionSourceLinkLayer or NDPOptionTargetLinkLayer. The view must end
+// where the message ends.
+func (h NDP) LinkLayer(optionType uint8) (mac [6]byte, ok bool) {
+	option, ok := h.find(optionType)
+	if !ok || len(option) != NDPLinkLayerOptionLen {
+		return mac, false
+	}
+	return [6]byte(option[2:]), true
+}
+
+// HasOption reports whether there is an option of the given type. The view
+// must end where the message ends.
+func (h NDP) HasOption(optionType uint8) bool {
+	_, ok := h.find(optionType)
+	return ok
 }
 
 // ValidOptions reports whether every option has a length that is not zero and
 // stays inside the message (RFC 4861 section 7.1.1). The view must end where
 // the message ends.
 func (h NDP) ValidOptions() bool {
-	options := h[NDPLen:]
-	for len(options) >= ndpOptionUnit {
-		length := int(options[1]) * ndpOptionUnit
-		if length == 0 || length > len(options) {
-			return false
-		}
-		options = options[length:]
+	_, rest, ok := ndpNextOption(h[NDPLen:])
+	for ok {
+		_, rest, ok = ndpNextOption(rest)
 	}
-	return len(options) == 0
+	return len(rest) == 0
 }
 
 // PutLinkLayer writes a link-layer address option of the given type as the
