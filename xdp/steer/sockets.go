@@ -11,10 +11,12 @@ import (
 // MaxQueues is how many queues of an interface can have a socket.
 const MaxQueues = 256
 
-// SetSocket gives a queue's frames to the AF_XDP socket fd, which must be bound
-// to the same interface and queue and have a receive ring. A socket that was
-// there is replaced. The kernel takes a socket out when its last descriptor is
-// closed.
+// SetSocket gives a queue's frames to the AF_XDP socket fd. The socket must have
+// a receive ring and be bound to the same interface and queue: the kernel does
+// not check that here, it drops the frames later. A socket that was there is
+// replaced. The kernel takes a socket out by itself when its last descriptor is
+// closed and the last mapping of its rings is gone, so that a socket whose data
+// process has died, but whose descriptor somebody keeps, still gets frames.
 func (s *Steer) SetSocket(ifindex, queue, fd int) error {
 	i, err := s.queue(ifindex, queue)
 	if err != nil {
@@ -23,7 +25,7 @@ func (s *Steer) SetSocket(ifindex, queue, fd int) error {
 	err = i.xsks.Put(uint32(queue), uint32(fd))
 	switch {
 	case errors.Is(err, unix.EOPNOTSUPP):
-		err = errors.New("not an AF_XDP socket with a receive ring")
+		err = errors.New("not an AF_XDP socket")
 	case errors.Is(err, unix.EBADF):
 		err = errors.New("the descriptor is not open")
 	}
