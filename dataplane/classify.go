@@ -77,7 +77,7 @@ func keyOf(info *packet.Info, local *fib.Local, key *flow.Key) bool {
 // ones. It is false when the frame's journey ends or pauses here: no first
 // fragment is known yet.
 func (w *Worker) fragment(b *batch, i int) bool {
-	info, set := &b.infos[i], &w.snapshot.Settings
+	info, set := &b.infos[i], w.snapshot.Settings()
 	if !isTransport(info.Proto) {
 		return true
 	}

@@ -156,18 +156,18 @@ func choose(in *Input, svc *fib.Service) *fib.Backend {
 			return b
 		}
 	}
-	slot := s.Pick(&s.Pools[svc.Pool], FlowHash(s, svc, info.Src, info.Dst, info.SrcPort, info.DstPort, info.Proto))
+	slot := s.Pick(s.Pool(svc.Pool), FlowHash(s, svc, info.Src, info.Dst, info.SrcPort, info.DstPort, info.Proto))
 	if slot == fib.NoIndex {
 		return nil
 	}
-	return &s.Backends[slot]
+	return s.Backend(slot)
 }
 
 // FlowHash is the hash that picks a flow's Maglev slot: of the whole 5-tuple,
 // or of the client's address alone when the service has session affinity.
 func FlowHash(s *fib.Snapshot, svc *fib.Service, src, dst packet.Addr, sport, dport uint16, proto uint8) uint64 {
 	if svc.Affinity != 0 {
-		return s.FlowHash(src, dst, 0, svc.PortFirst, proto)
+		return s.AffinityHash(src, dst)
 	}
 	return s.FlowHash(src, dst, sport, dport, proto)
 }
@@ -181,7 +181,7 @@ func carry(in *Input, svc *fib.Service, b *fib.Backend, v Verdict) Verdict {
 	if info.TTL <= 1 {
 		return expired(in, v)
 	}
-	if b.NextHop == fib.NoIndex || s.NextHops[b.NextHop].Resolved == 0 {
+	if b.NextHop == fib.NoIndex || s.NextHop(b.NextHop).Resolved == 0 {
 		return v.fail(reason.NextHopUnresolved)
 	}
 	switch svc.Method {
@@ -201,7 +201,7 @@ func carry(in *Input, svc *fib.Service, b *fib.Backend, v Verdict) Verdict {
 	} else if tunnelSource(s, b).IsZero() {
 		return v.fail(reason.FamilyMismatch)
 	}
-	mtu := s.NextHops[b.NextHop].MTU
+	mtu := s.NextHop(b.NextHop).MTU
 	if b.MTU != 0 {
 		mtu = b.MTU
 	}
@@ -211,9 +211,9 @@ func carry(in *Input, svc *fib.Service, b *fib.Backend, v Verdict) Verdict {
 // tunnelSource is the outer source address of packets to b.
 func tunnelSource(s *fib.Snapshot, b *fib.Backend) packet.Addr {
 	if b.Addr.Is4() {
-		return s.Settings.Tunnel4
+		return s.Settings().Tunnel4
 	}
-	return s.Settings.Tunnel6
+	return s.Settings().Tunnel6
 }
 
 // decideReply is for TCP, UDP and SCTP packets to a SNAT address.

@@ -18,7 +18,7 @@ func decideICMP(in *Input) Verdict {
 		return drop(reason.FragmentUnsupported)
 	}
 	if isEchoRequest(info) {
-		if in.Local.Flags&fib.LocalNoPing != 0 {
+		if in.Local.Flags&fib.LocalNoPing != 0 || !in.MayReply {
 			return drop(reason.ICMPUnsupported)
 		}
 		return answer(reason.EchoReply, OpEchoReply)
@@ -77,11 +77,11 @@ func decideErrorToBackend(in *Input) Verdict {
 		if svc == nil || svc.Method == fib.MethodNAT {
 			return drop(reason.ICMPFlowNotFound)
 		}
-		slot := s.Pick(&s.Pools[svc.Pool], FlowHash(s, svc, q.Dst, q.Src, q.DstPort, q.SrcPort, q.Proto))
+		slot := s.Pick(s.Pool(svc.Pool), FlowHash(s, svc, q.Dst, q.Src, q.DstPort, q.SrcPort, q.Proto))
 		if slot == fib.NoIndex {
 			return dropAt(reason.ServiceEmpty, svc)
 		}
-		b = &s.Backends[slot]
+		b = s.Backend(slot)
 	}
 	v := carry(in, svc, b, Verdict{Reason: reason.ICMPErrorForward})
 	if v.Op == OpNATForward {

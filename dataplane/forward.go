@@ -28,10 +28,10 @@ func (w *Worker) forward(frame nic.Frame, info *packet.Info, f *flow.Flow, v Ver
 	r := reason.None
 	switch v.Op {
 	case OpNATForward:
-		w.clampMSS(bytes, info, v, w.snapshot.NextHops[v.NextHop].MTU, frame.Port)
+		w.clampMSS(bytes, info, v, w.snapshot.NextHop(v.NextHop).MTU, frame.Port)
 		r = rewrite.NAT(bytes, info, w.toBackend(f))
 	case OpNATReply:
-		w.clampMSS(bytes, info, v, w.snapshot.Interfaces[to.port].MTU, frame.Port)
+		w.clampMSS(bytes, info, v, w.snapshot.Interface(to.port).MTU, frame.Port)
 		r = rewrite.NAT(bytes, info, w.toClient(f))
 	case OpICMPToBackend:
 		r = rewrite.ICMPToBackend(bytes, info, w.toBackend(f))
@@ -69,7 +69,7 @@ func (w *Worker) encapsulate(frame nic.Frame, info *packet.Info, v Verdict, to h
 		return frame, reason.None
 	}
 	buf, base := w.buf(frame)
-	b, set := &w.snapshot.Backends[v.Backend], &w.snapshot.Settings
+	b, set := w.snapshot.Backend(v.Backend), w.snapshot.Settings()
 	w.entropy++
 	entropy := uint32(w.snapshot.FlowHash(info.Src, info.Dst, info.SrcPort, info.DstPort, info.Proto) >> 32)
 	outer := rewrite.GUEArgs{OuterArgs: rewrite.OuterArgs{
@@ -134,17 +134,17 @@ func (w *Worker) sendPiece(frame nic.Frame, piece, whole *packet.Info, v Verdict
 
 // answer turns the frame into a reply to its sender.
 func (w *Worker) answer(frame nic.Frame, in *Input, v Verdict) {
-	set := &w.snapshot.Settings
+	set := w.snapshot.Settings()
 	if limited(v.Op) && !w.answers.allow(w.now, set.ReplyRate, set.ReplyBurst) {
 		w.end(frame, v.fail(reason.ReplyRateLimited))
 		return
 	}
 	buf, base := w.buf(frame)
-	mac := w.snapshot.Interfaces[frame.Port].MAC
+	mac := w.snapshot.Interface(frame.Port).MAC
 	r := reason.None
 	switch v.Op {
 	case OpEchoReply:
-		r = rewrite.EchoReply(buf.Frame(), in.Info)
+		r = rewrite.EchoReply(&buf, in.Info)
 	case OpARPReply:
 		r = rewrite.ARPReply(buf.Frame(), in.Info, mac)
 	case OpNeighborAdvert:
@@ -168,14 +168,14 @@ func (w *Worker) answer(frame nic.Frame, in *Input, v Verdict) {
 // to a NAT client by the way the client's packets come.
 func (w *Worker) hop(f *flow.Flow, v Verdict) (hop, bool) {
 	if v.NextHop != fib.NoIndex {
-		n := &w.snapshot.NextHops[v.NextHop]
+		n := w.snapshot.NextHop(v.NextHop)
 		return hop{n.Port, n.DstMAC, n.SrcMAC}, true
 	}
 	port, mac, ok := w.Flows.Peer(f.Via)
-	if !ok || int(port) >= len(w.snapshot.Interfaces) {
+	if !ok || int(port) >= len(w.snapshot.Interfaces()) {
 		return hop{}, false
 	}
-	return hop{port, mac, w.snapshot.Interfaces[port].MAC}, true
+	return hop{port, mac, w.snapshot.Interface(port).MAC}, true
 }
 
 // toBackend is a NAT flow's packet as its backend sees it.
@@ -193,15 +193,15 @@ func (w *Worker) toClient(f *flow.Flow) *rewrite.NATArgs {
 // clampMSS keeps the two ends of a NAT connection from announcing segments
 // that one of our two sides cannot carry.
 func (w *Worker) clampMSS(bytes []byte, info *packet.Info, v Verdict, egressMTU uint32, ingress uint16) {
-	if info.TCPFlags&packet.TCPFlagSYN == 0 || w.snapshot.Services[v.Service].ClampMSS == 0 {
+	if info.TCPFlags&packet.TCPFlagSYN == 0 || w.snapshot.Services()[v.Service].ClampMSS == 0 {
 		return
 	}
 	headers := uint32(packet.IPv4MinLen + packet.TCPMinLen)
 	if info.Kind == packet.KindIPv6 {
 		headers = packet.IPv6Len + packet.TCPMinLen
 	}
-	mtu := min(egressMTU, w.snapshot.Interfaces[ingress].MTU, 65535)
-	if b := &w.snapshot.Backends[v.Backend]; b.MTU != 0 {
+	mtu := min(egressMTU, w.snapshot.Interface(ingress).MTU, 65535)
+	if b := w.snapshot.Backend(v.Backend); b.MTU != 0 {
 		mtu = min(mtu, b.MTU)
 	}
 	if mtu > headers {

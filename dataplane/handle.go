@@ -92,7 +92,7 @@ func (w *Worker) carryOut(b *batch, i int, in *Input, ref flow.Ref, v Verdict) {
 // touch advances the flow's state and idle time, and follows a client whose
 // packets have begun to come another way.
 func (w *Worker) touch(f nic.Frame, in *Input, ref flow.Ref) {
-	svc := &w.snapshot.Services[fib.ID(in.Flow.ServiceID).Slot()]
+	svc := &w.snapshot.Services()[fib.ID(in.Flow.ServiceID).Slot()]
 	w.Flows.Advance(ref, in.Flow, in.Dir, in.Info.TCPFlags, w.now, w.timeouts[svc.Timeouts].of(in.Info.Proto))
 	if in.Flow.SNAT == 0 || in.Dir != flow.Forward {
 		return
@@ -107,7 +107,7 @@ func (w *Worker) touch(f nic.Frame, in *Input, ref flow.Ref) {
 // without when there is no room; NAT cannot.
 func (w *Worker) record(f nic.Frame, in *Input, fl *flow.Flow, v Verdict) Verdict {
 	s, info := w.snapshot, in.Info
-	svc, b := &s.Services[v.Service], &s.Backends[v.Backend]
+	svc, b := &s.Services()[v.Service], s.Backend(v.Backend)
 	to := w.timeouts[svc.Timeouts].of(info.Proto)
 	*fl = flow.Flow{
 		Client: info.Src, ClientPort: info.SrcPort, VIP: in.Local.ID, VIPPort: info.DstPort,
@@ -196,8 +196,8 @@ func affinityKey(svc *fib.Service, client packet.Addr) flow.Key {
 // leave by, 0 when none is known.
 func (w *Worker) returnMTU(f *flow.Flow) uint32 {
 	port, _, ok := w.Flows.Peer(f.Via)
-	if !ok || int(port) >= len(w.snapshot.Interfaces) {
+	if !ok || int(port) >= len(w.snapshot.Interfaces()) {
 		return 0
 	}
-	return w.snapshot.Interfaces[port].MTU
+	return w.snapshot.Interface(port).MTU
 }

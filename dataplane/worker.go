@@ -68,6 +68,7 @@ type Worker struct {
 	missing [nic.MaxQueues]int      // chunks to put into the fill ring, by queue
 	addrs   [nic.BatchSize]uint64
 	stop    atomic.Bool
+	todo    chan func(*Worker)
 }
 
 // flowTimeouts are one fib.Timeouts as the flow table wants them.
@@ -93,7 +94,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 	case len(cfg.Queues) == 0 || len(cfg.Queues) > nic.MaxQueues:
 		return nil, fmt.Errorf("worker: %d queues, 1 to %d are possible", len(cfg.Queues), nic.MaxQueues)
 	}
-	w := &Worker{Config: cfg, flows: cfg.Flows.Worker(cfg.Index), frags: newFragments(cfg.HoldMost)}
+	w := &Worker{Config: cfg, flows: cfg.Flows.Worker(cfg.Index), frags: newFragments(cfg.HoldMost), todo: make(chan func(*Worker), 1)}
 	for i, q := range cfg.Queues {
 		if q.Queue == nil || q.Port >= nic.MaxPorts {
 			return nil, fmt.Errorf("worker: queue %d has no queue or port %d, which is beyond %d", i, q.Port, nic.MaxPorts-1)
@@ -127,6 +128,11 @@ const (
 func (w *Worker) Run() {
 	idle := 0
 	for !w.stop.Load() {
+		select {
+		case f := <-w.todo:
+			f(w)
+		default:
+		}
 		if w.Step() > 0 {
 			idle = 0
 			continue
@@ -146,6 +152,17 @@ func (w *Worker) Stop() {
 	if w.Waiter != nil {
 		w.Waiter.Wake()
 	}
+}
+
+// Do has the worker's own goroutine call f between two rounds, and returns
+// when it has. It must not be called while the worker is not running.
+func (w *Worker) Do(f func(*Worker)) {
+	done := make(chan struct{})
+	w.todo <- func(w *Worker) { f(w); close(done) }
+	if w.Waiter != nil {
+		w.Waiter.Wake()
+	}
+	<-done
 }
 
 // Step is one round: take back what was sent, and receive, decide, rewrite and
@@ -174,8 +191,8 @@ func (w *Worker) Step() int {
 	w.flows.Sweep(w.now, batchSweep)
 	l := w.Counters.Ledger
 	l.InFlight = uint64(len(w.frags.held))
-	l.Beat++
-	l.Generation = s.Generation()
+	atomic.AddUint64(&l.Beat, 1)
+	atomic.StoreUint64(&l.Generation, s.Generation())
 	return work
 }
 
@@ -220,8 +237,8 @@ func (w *Worker) Close() {
 func (w *Worker) adopt(s *fib.Snapshot) {
 	w.snapshot = s
 	w.snat4, w.snat6 = nil, nil
-	for i := range s.SNATs {
-		n := &s.SNATs[i]
+	for i := range s.SNATs() {
+		n := s.SNAT(uint32(i))
 		if n.Local == 0 {
 			continue
 		}
@@ -232,8 +249,9 @@ func (w *Worker) adopt(s *fib.Snapshot) {
 			w.snat6 = append(w.snat6, r)
 		}
 	}
-	w.timeouts = make([]flowTimeouts, len(s.Timeouts))
-	for i, t := range s.Timeouts {
+	sets := s.TimeoutSets()
+	w.timeouts = make([]flowTimeouts, len(sets))
+	for i, t := range sets {
 		w.timeouts[i] = flowTimeouts{
 			tcp:  flow.Timeouts{HalfOpen: t.TCPSynSent, Established: t.TCPEstablished, FinWait: t.TCPFinWait, Closed: t.TCPClose, Unreplied: t.TCPSynSent, Stream: t.TCPEstablished},
 			udp:  flow.Timeouts{HalfOpen: t.UDP, Established: t.UDPStream, FinWait: t.UDP, Closed: t.UDP, Unreplied: t.UDP, Stream: t.UDPStream},

@@ -46,6 +46,7 @@ type WorkerSetup struct {
 	Chunks    int     `json:"chunks"`
 	ChunkSize int     `json:"chunkSize"`
 	Headroom  int     `json:"headroom"`
+	HugePages bool    `json:"hugePages"`
 	Queues    []Queue `json:"queues"`
 }
 
@@ -53,6 +54,8 @@ type WorkerSetup struct {
 type Queue struct {
 	Port     uint16 `json:"port"` // index of its interface in the FIB
 	Name     string `json:"name"` // interface and queue, for messages
+	IfIndex  int    `json:"ifIndex"`
+	Queue    int    `json:"queue"` // of the interface
 	FillSize int    `json:"fillSize"`
 	CompSize int    `json:"compSize"`
 	RXSize   int    `json:"rxSize"`

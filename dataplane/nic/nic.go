@@ -17,7 +17,7 @@ const MaxPorts = 16
 
 // MaxQueues is the most queues, of all interfaces together, that one worker
 // drives.
-const MaxQueues = 64
+const MaxQueues = 16
 
 // ErrDown says that a queue's interface is down or gone, so that nothing can
 // be sent there. It is not fatal: the interface may come back, and the control

@@ -1,0 +1,227 @@
+// Package dataprocess is the forwarding half of `fairlead run`: a process
+// without privileges that is handed sockets, memory and FIB images, forwards,
+// and can be killed and replaced at any time.
+package dataprocess
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fairlead/dataplane"
+	"fairlead/dataplane/fib"
+	"fairlead/dataplane/flow"
+	"fairlead/dataplane/ipc"
+)
+
+// process is everything one data process has.
+type process struct {
+	conn      *ipc.Conn
+	setup     ipc.Setup
+	flows     *flow.Table
+	counters  *ipc.Counters
+	snapshots dataplane.Publisher
+	workers   []*worker
+	running   sync.WaitGroup
+	images    []image // published, oldest first; the last is in force
+}
+
+// image is a mapped FIB image that a worker may be using.
+type image struct {
+	generation uint64
+	unmap      func() error
+}
+
+// Run serves the control process at the other end of descriptor fd until it
+// says stop or is gone.
+func Run(fd int) error {
+	if err := dropPrivileges(); err != nil {
+		return err
+	}
+	conn, err := ipc.Inherit(fd)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	p := &process{conn: conn}
+	if err := p.prepare(); err != nil {
+		return err
+	}
+	defer p.stop()
+	return p.serve()
+}
+
+// prepare takes the setup, the workers and the first image, and starts
+// forwarding.
+func (p *process) prepare() error {
+	if err := p.receiveSetup(); err != nil {
+		return err
+	}
+	recovered, lost := 0, 0
+	for range p.setup.Workers {
+		m, err := p.conn.Receive()
+		if err != nil {
+			return fmt.Errorf("wait for workers: %w", err)
+		}
+		w, err := p.newWorker(m)
+		if err != nil {
+			return err
+		}
+		recovered, lost = recovered+w.recovered, lost+w.lost
+		p.workers = append(p.workers, w)
+	}
+	m, err := p.conn.Receive()
+	if err != nil {
+		return fmt.Errorf("wait for the first image: %w", err)
+	}
+	generation, err := p.publish(m)
+	if err != nil {
+		return err
+	}
+	for _, w := range p.workers {
+		p.running.Add(1)
+		go func() {
+			defer p.running.Done()
+			runtime.LockOSThread()
+			w.pin()
+			w.Run()
+		}()
+	}
+	return p.ready(generation, recovered, lost)
+}
+
+func (p *process) ready(generation uint64, recovered, lost int) error {
+	caps, err := capabilities()
+	if err != nil {
+		return err
+	}
+	return p.conn.Send(ipc.KindReady, ipc.Ready{
+		PID: os.Getpid(), UID: os.Getuid(), Capabilities: caps, NoNewPrivs: noNewPrivs(),
+		Generation: generation, Recovered: recovered, Lost: lost,
+	})
+}
+
+func (p *process) receiveSetup() error {
+	m, err := p.conn.Receive()
+	if err != nil {
+		return fmt.Errorf("wait for setup: %w", err)
+	}
+	if err := m.Decode(ipc.KindSetup, &p.setup, 2); err != nil {
+		return err
+	}
+	s := &p.setup
+	flows, err := mapShared(m.FDs[0], flow.Size(s.Flows))
+	if err != nil {
+		return fmt.Errorf("map flow table: %w", err)
+	}
+	counters, err := mapShared(m.FDs[1], ipc.CountersSize(s.Workers, s.Services, s.Backends))
+	if err != nil {
+		return fmt.Errorf("map counters: %w", err)
+	}
+	if p.flows, err = flow.New(flows, flow.Config{Flows: s.Flows, Workers: s.Workers}); err != nil {
+		return fmt.Errorf("flow table: %w", err)
+	}
+	p.counters, err = ipc.MapCounters(counters, s.Workers, s.Services, s.Backends)
+	return err
+}
+
+// mapShared maps memory of the control process; the descriptor is not needed
+// after that.
+func mapShared(fd, size int) ([]byte, error) {
+	defer unix.Close(fd)
+	return unix.Mmap(fd, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+}
+
+// serve answers the control process until it says stop or is gone.
+func (p *process) serve() error {
+	for {
+		m, err := p.conn.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch m.Kind {
+		case ipc.KindStop:
+			return nil
+		case ipc.KindFIB:
+			err = p.update(m)
+		case ipc.KindReplace:
+			err = p.replace(m)
+		default:
+			err = &ipc.KindError{Want: ipc.KindFIB, Got: m.Kind}
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// update publishes an image and acknowledges it when every worker decides by
+// it. An image that cannot be used is refused and changes nothing.
+func (p *process) update(m *ipc.Message) error {
+	generation, err := p.publish(m)
+	if err != nil {
+		return p.conn.Send(ipc.KindRefused, ipc.Refused{Generation: generation, Error: err.Error()})
+	}
+	p.awaitWorkers(generation)
+	for len(p.images) > 1 {
+		if err := p.images[0].unmap(); err != nil {
+			return fmt.Errorf("unmap generation %d: %w", p.images[0].generation, err)
+		}
+		p.images = p.images[1:]
+	}
+	return p.conn.Send(ipc.KindAck, ipc.Ack{Generation: generation})
+}
+
+func (p *process) publish(m *ipc.Message) (uint64, error) {
+	var body ipc.FIB
+	if err := m.Decode(ipc.KindFIB, &body, 1); err != nil {
+		return 0, err
+	}
+	snapshot, unmap, err := fib.Map(m.FDs[0])
+	unix.Close(m.FDs[0])
+	if err != nil {
+		return body.Generation, fmt.Errorf("generation %d: %w", body.Generation, err)
+	}
+	if have := snapshot.Generation(); have != body.Generation {
+		return body.Generation, errors.Join(fmt.Errorf("generation %d was announced, the image has %d", body.Generation, have), unmap())
+	}
+	if s, b := len(snapshot.Services()), len(snapshot.Backends()); s > p.setup.Services || b > p.setup.Backends {
+		return body.Generation, errors.Join(fmt.Errorf("generation %d has %d service and %d backend slots, there are counters for %d and %d",
+			body.Generation, s, b, p.setup.Services, p.setup.Backends), unmap())
+	}
+	p.images = append(p.images, image{body.Generation, unmap})
+	p.snapshots.Publish(snapshot)
+	return body.Generation, nil
+}
+
+// awaitWorkers returns when no worker decides by an older generation. A worker
+// that is stuck keeps it waiting: the control process sees that the generation
+// is not acknowledged and the beat stands still.
+func (p *process) awaitWorkers(generation uint64) {
+	for i, w := range p.workers {
+		w.Waiter.Wake()
+		for atomic.LoadUint64(&p.counters.Workers[i].Ledger.Generation) != generation {
+			time.Sleep(50 * time.Microsecond)
+		}
+	}
+}
+
+func (p *process) stop() {
+	for _, w := range p.workers {
+		w.Stop()
+	}
+	p.running.Wait()
+	for _, w := range p.workers {
+		w.Close()
+	}
+}

@@ -1,0 +1,93 @@
+package node
+
+import (
+	"fmt"
+	"net"
+
+	"github.com/vishvananda/netlink"
+
+	"fairlead/configs"
+	"fairlead/controlplane/model"
+	"fairlead/xdp/ethtool"
+)
+
+// port is one interface that this node drives. Its place in the list is the
+// Port that frames carry.
+type port struct {
+	configs.Interface
+	index  int // the kernel's number; changes when an interface is made anew
+	mac    [6]byte
+	mtu    int
+	queues int
+	up     bool
+}
+
+// lookPort reads an interface's facts from the kernel; what the configuration
+// says stands in front of them.
+func lookPort(want configs.Interface, defaultQueues int) (port, error) {
+	p := port{Interface: want}
+	link, err := netlink.LinkByName(want.Name)
+	if err != nil {
+		return p, fmt.Errorf("interface %s: %w", want.Name, err)
+	}
+	attrs := link.Attrs()
+	p.index, p.mtu, p.mac = attrs.Index, attrs.MTU, want.MAC
+	p.up = attrs.Flags&net.FlagUp != 0
+	if want.MTU != 0 {
+		p.mtu = min(want.MTU, attrs.MTU)
+	}
+	if p.mac == ([6]byte{}) {
+		if len(attrs.HardwareAddr) != 6 {
+			return p, fmt.Errorf("interface %s has no Ethernet address; Fairlead needs Ethernet interfaces", want.Name)
+		}
+		copy(p.mac[:], attrs.HardwareAddr)
+	}
+	have, err := ethtool.RxQueues(want.Name)
+	if err != nil {
+		return p, fmt.Errorf("interface %s: count its queues: %w", want.Name, err)
+	}
+	// Every queue the interface spreads packets over needs a socket, or what
+	// arrives there meets the fail action. Fewer are used only on request.
+	p.queues = have
+	switch {
+	case want.Queues > have:
+		return p, fmt.Errorf("interface %s has %d queues, the configuration wants %d: change it with `ethtool -L %s combined %d`", want.Name, have, want.Queues, want.Name, want.Queues)
+	case want.Queues > 0:
+		p.queues = want.Queues
+	case defaultQueues > 0:
+		p.queues = min(have, defaultQueues)
+	}
+	return p, nil
+}
+
+// model is the port as the compiler sees it.
+func (p *port) model() model.Interface {
+	return model.Interface{Name: p.Name, Index: p.index, MAC: p.mac, MTU: p.mtu, Gateway: p.Gateway}
+}
+
+// workersFor is how many workers drive these ports: one for each queue number
+// that every port has. A port's further queues go to the workers in turn.
+func workersFor(ports []port) int {
+	n := ports[0].queues
+	for _, p := range ports {
+		n = min(n, p.queues)
+	}
+	return n
+}
+
+// queueOf is one queue of one port.
+type queueOf struct {
+	port  int
+	queue int
+}
+
+// queuesOf lists the queues of worker w out of n.
+func queuesOf(ports []port, w, n int) []queueOf {
+	var list []queueOf
+	for i, p := range ports {
+		for q := w; q < p.queues; q += n {
+			list = append(list, queueOf{i, q})
+		}
+	}
+	return list
+}
