@@ -21,6 +21,10 @@ func EchoReply(b *Buf, info *packet.Info) reason.Reason {
 	if info.Frag != 0 {
 		return reason.FragmentUnsupported
 	}
+	id := uint16(0)
+	if is4 {
+		id = packet.IPv4(b.Frame()[info.L3:]).ID()
+	}
 	message := b.Start + int(info.L4)
 	b.End = b.Start + int(info.L3+info.IPLen)
 	b.moveLink(info, message-ipHeaderLen(is4))
@@ -31,7 +35,7 @@ func EchoReply(b *Buf, info *packet.Info) reason.Reason {
 	tos := packet.WithECN(info.TOS, packet.ECNNotECT)
 	if is4 {
 		putIPv4(frame[info.L3:], &ipv4Fields{src: info.Dst, dst: info.Src, length: packet.IPv4MinLen + length,
-			id: uint16(info.FragID), flags: replyDF(info), tos: tos, ttl: replyTTL, proto: packet.ProtoICMP})
+			id: id, flags: replyDF(info), tos: tos, ttl: replyTTL, proto: packet.ProtoICMP})
 		h := packet.ICMPv4(frame[info.L3+packet.IPv4MinLen:])
 		h.SetType(packet.ICMPv4EchoReply)
 		h.SetChecksum(packet.Update16(h.Checksum(), packet.ICMPv4Echo<<8, packet.ICMPv4EchoReply<<8))

@@ -107,6 +107,9 @@ func rewriteQuotedTransport(frame []byte, info *packet.Info, pseudo packet.Delta
 	case packet.ProtoSCTP:
 		body = rewriteQuotedSCTP(frame, info, quote, to)
 	case packet.ProtoICMPv6:
+		if info.Kind != packet.KindIPv6 {
+			break // an IPv4 packet of that protocol number is no ICMPv6
+		}
 		h := packet.ICMPv6(quote)
 		old := h.Checksum()
 		h.SetChecksum(pseudo.Apply(old))
