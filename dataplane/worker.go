@@ -112,7 +112,7 @@ func (w *Worker) Replace(i int, q nic.Queue) {
 		w.tx[port] = q
 	}
 	w.Queues[i].Queue = q
-	w.missing[i] = w.Pool.Chunks() // as many as the fill ring takes
+	w.missing[i] = w.Pool.Chunks() / len(w.Queues) // its share, or as much of it as the fill ring takes
 }
 
 // Rounds without work before an idle worker sleeps, and how long it may sleep
