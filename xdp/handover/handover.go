@@ -149,9 +149,10 @@ func (s *survey) settle(q *xdp.Queue) {
 	receive, send := xdp.HeldForReceive(q.Port()), xdp.HeldForSend(q.Port())
 
 	// Written, never published: the worker's, whatever the marks say.
-	s.report.UnpublishedFill += s.takeBack(c.UnpublishedFill, receive)
-	s.report.UnpublishedTX += len(c.UnpublishedTX)
+	s.takeBack(c.UnpublishedFill, receive)
 	s.takeBack(c.UnpublishedTX, send)
+	s.report.UnpublishedFill += len(c.UnpublishedFill)
+	s.report.UnpublishedTX += len(c.UnpublishedTX)
 
 	// Marked as the worker's, still in the ring: they come back once more.
 	s.report.Reread += s.giveBack(c.RX, receive)
@@ -164,17 +165,13 @@ func (s *survey) settle(q *xdp.Queue) {
 	s.report.Conflicts += difference(s.count(receive), c.Receiving) + difference(s.count(send), c.Sending)
 }
 
-// takeBack marks the chunks that h holds as the worker's and returns how many
-// they were.
-func (s *survey) takeBack(addrs []uint64, h xdp.Holder) int {
-	n := 0
+// takeBack marks the chunks that h holds as the worker's.
+func (s *survey) takeBack(addrs []uint64, h xdp.Holder) {
 	for _, addr := range addrs {
 		if i := addr / s.chunkSize; i < uint64(len(s.holders)) && s.holders[i] == h {
 			s.holders[i] = xdp.HeldByWorker
-			n++
 		}
 	}
-	return n
 }
 
 // giveBack marks the worker's chunks as h's and returns how many they were.
