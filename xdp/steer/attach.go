@@ -243,7 +243,7 @@ func (s *Steer) attach(i *iface, device netlink.Link, spec *ebpf.CollectionSpec,
 		err = s.withFrags(i, device, spec, native)
 	}
 	if mode == ModeAuto && err != nil && driverCannot(err) {
-		i.attached.Reason = fmt.Sprintf("native XDP: %v", err)
+		i.attached.Reason = err.Error()
 		mode = ModeGeneric
 	}
 	if mode == ModeGeneric {
@@ -267,8 +267,35 @@ func (i *iface) newLink(p *ebpf.Program, flags link.XDPAttachFlags) error {
 		_, id, _ := running(i.attached.IfIndex)
 		return fmt.Errorf("%w (program %d): detach it first (ip link set dev %s xdp off, or remove its link)", ErrInUse, id, i.attached.Name)
 	}
+	if err != nil {
+		return refusal(flags, err)
+	}
 	i.link = l
-	return err
+	return nil
+}
+
+// refusal says what the kernel's answer means for the operator.
+func refusal(flags link.XDPAttachFlags, err error) error {
+	mode := ModeNative
+	if flags == link.XDPGenericMode {
+		mode = ModeGeneric
+	}
+	hint := ""
+	switch {
+	case errors.Is(err, unix.EOPNOTSUPP):
+		hint = "the driver does not support it, or not with this MTU: "
+	case errors.Is(err, unix.ERANGE):
+		hint = "the MTU is too large for it: "
+	case errors.Is(err, unix.ENOSPC):
+		hint = "the interface has too few queues for it (a veth needs as many receive queues as its peer has transmit queues): "
+	case errors.Is(err, unix.EPERM):
+		hint = "CAP_NET_ADMIN is needed: "
+	}
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		err = errno
+	}
+	return fmt.Errorf("%s XDP: %s%w", mode, hint, err)
 }
 
 // driverCannot tells a driver's refusal from an error that generic mode would

@@ -7,6 +7,7 @@ import (
 	"sort"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
 // MaxLocals is the most addresses that SetLocals accepts.
@@ -146,6 +147,9 @@ func (s *Steer) SetLocals(locals []Local) (added, removed int, err error) {
 		}
 		if err := s.shared.locals.Put(k, e); err != nil {
 			s.restoreLocals(written)
+			if errors.Is(err, unix.E2BIG) {
+				err = errors.New("the kernel's table is full")
+			}
 			return 0, 0, fmt.Errorf("set locals: add %s: %w", k.addr(), err)
 		}
 		written = append(written, k)

@@ -193,15 +193,16 @@ func (p pins) removeAll() error {
 			errs = append(errs, fmt.Errorf("unpin: %w", err))
 		}
 	}
-	if p.mounted == p.dir {
-		if err := unix.Unmount(p.mounted, 0); err != nil {
-			errs = append(errs, fmt.Errorf("unmount %s: %w", p.mounted, err))
-		}
+	err = errors.Join(errs...)
+	if err == nil && p.mounted == p.dir {
+		err = unix.Unmount(p.mounted, 0)
 	}
-	if len(errs) == 0 && p.dir != bpffsRoot {
-		if err := os.Remove(p.dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ENOTEMPTY) && !errors.Is(err, unix.EBUSY) {
-			errs = append(errs, fmt.Errorf("remove pin path: %w", err))
-		}
+	if err == nil && p.dir != bpffsRoot {
+		err = os.Remove(p.dir)
 	}
-	return errors.Join(errs...)
+	// The directory may be the root of a file system, or have things of others.
+	if err == nil || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOTEMPTY) {
+		return nil
+	}
+	return fmt.Errorf("remove pin path %s: %w", p.dir, err)
 }
