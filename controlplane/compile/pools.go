@@ -1,6 +1,8 @@
 package compile
 
 import (
+	"errors"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -20,7 +22,15 @@ func (c *compiler) pools() error {
 		}
 		draining[d.Pool] = append(draining[d.Pool], d.Backend)
 	}
-	shared := make(map[*maglev.Table]uint32) // first entry in out.Tables
+	backends := len(c.draining)
+	for i := range c.state.Pools {
+		backends += len(c.state.Pools[i].Backends)
+	}
+	c.out.Pools = make([]fib.Pool, 0, len(c.state.Pools)+len(order))
+	c.out.Members = make([]uint32, 0, backends)
+	c.out.Backends = make([]fib.Backend, 0, backends)
+
+	shared := &tableLayout{first: make(map[*maglev.Table]uint32)}
 	for i := range c.state.Pools {
 		p := &c.state.Pools[i]
 		if err := c.pool(p.Name, p.Backends, draining[p.Name], shared); err != nil {
@@ -35,7 +45,39 @@ func (c *compiler) pools() error {
 			return err
 		}
 	}
+	c.out.Tables = shared.entries()
 	return nil
+}
+
+// tableLayout puts tables one after the other, each once. The entries are
+// copied when their number is known.
+type tableLayout struct {
+	first  map[*maglev.Table]uint32 // where a table begins
+	tables []*maglev.Table          // in order
+	size   int                      // entries of all of them
+}
+
+func (l *tableLayout) place(t *maglev.Table) (first uint32, err error) {
+	first, ok := l.first[t]
+	if ok {
+		return first, nil
+	}
+	if uint64(l.size+t.Size()) > math.MaxUint32 {
+		return 0, errors.New("the Maglev tables of all pools together are too large for an image")
+	}
+	first = uint32(l.size)
+	l.first[t] = first
+	l.tables = append(l.tables, t)
+	l.size += t.Size()
+	return first, nil
+}
+
+func (l *tableLayout) entries() []uint16 {
+	out := make([]uint16, 0, l.size)
+	for _, t := range l.tables {
+		out = append(out, t.Entries()...)
+	}
+	return out
 }
 
 // member is one backend on its way into a pool's record.
@@ -83,7 +125,7 @@ func members(backends, draining []model.Backend) []member {
 	return out
 }
 
-func (c *compiler) pool(name string, backends, draining []model.Backend, shared map[*maglev.Table]uint32) error {
+func (c *compiler) pool(name string, backends, draining []model.Backend, shared *tableLayout) error {
 	index := uint32(len(c.out.Pools))
 	c.poolIndex[name] = index
 	all := members(backends, draining)
@@ -120,13 +162,10 @@ func (c *compiler) pool(name string, backends, draining []model.Backend, shared 
 		return err
 	}
 	if t != nil {
-		at, ok := shared[t]
-		if !ok {
-			at = uint32(len(c.out.Tables))
-			c.out.Tables = append(c.out.Tables, t.Entries()...)
-			shared[t] = at
+		if p.Table, err = shared.place(t); err != nil {
+			return err
 		}
-		p.Table, p.TableSize, p.Checksum = at, uint32(t.Size()), t.Checksum()
+		p.TableSize, p.Checksum = uint32(t.Size()), t.Checksum()
 	}
 	c.out.Pools = append(c.out.Pools, p)
 	return nil

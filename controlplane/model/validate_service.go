@@ -35,7 +35,9 @@ func (v *validator) backends(i int, p *Pool) {
 	names := make(map[string]bool)
 	for j := range p.Backends {
 		b := &p.Backends[j]
-		if v.address(b.Address, KindPool, i, j, "address", fmt.Sprintf("pool %q: backend address", p.Name)) {
+		if badAddress(b.Address) != "" {
+			v.address(b.Address, KindPool, i, j, "address", fmt.Sprintf("pool %q: backend address", p.Name))
+		} else {
 			end := netip.AddrPortFrom(b.Address, b.Port)
 			if ends[end] {
 				v.report(KindPool, i, j, "address", "pool %q: backend %s is listed twice", p.Name, b.Label())
@@ -107,7 +109,10 @@ func (v *validator) services() {
 		}
 		names[svc.Name] = true
 
-		vip := v.address(svc.VIP, KindService, i, -1, "vip", fmt.Sprintf("service %q: VIP", svc.Name))
+		vip := badAddress(svc.VIP) == ""
+		if !vip {
+			v.address(svc.VIP, KindService, i, -1, "vip", fmt.Sprintf("service %q: VIP", svc.Name))
+		}
 		v.serviceValues(i, svc)
 		if vip {
 			v.sourceRanges(i, svc)
