@@ -67,7 +67,7 @@ func (r *reader) parse(name string, data []byte) (*Config, error) {
 		if !errors.As(err, &syntax) {
 			syntax = toml.ParseError{Message: err.Error()}
 		}
-		r.report(syntax.Position.Start, "%s", syntax.Message)
+		r.report(syntaxOffset(src, syntax.Position), "%s", syntax.Message)
 		return nil, locate(name, src, r.found)
 	}
 	cfg := r.config(&table{r: r, data: document, at: at})
@@ -75,6 +75,16 @@ func (r *reader) parse(name string, data []byte) (*Config, error) {
 		return nil, locate(name, src, r.found)
 	}
 	return cfg, nil
+}
+
+// syntaxOffset is where a syntax error is. The parser counts the white space
+// before the offending character in.
+func syntaxOffset(src string, p toml.Position) int {
+	at := max(0, min(p.Start, len(src)))
+	for n := p.Len; n > 1 && at < len(src) && (src[at] == ' ' || src[at] == '\t'); n-- {
+		at++
+	}
+	return at
 }
 
 // stripBOM leaves out the byte order marks that the TOML parser leaves out, so
