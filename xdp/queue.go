@@ -221,6 +221,10 @@ func (q *Queue) Refill(addrs []uint64) int {
 // Counters are the queue's own counters.
 func (q *Queue) Counters() Counters { return q.counts.snapshot() }
 
+// Taken is how many entries were ever taken out of the socket's RX ring,
+// modulo 2^32, by this process and those before it.
+func (q *Queue) Taken() uint32 { return q.rx.next }
+
 // Statistics are the kernel's counters of the socket.
 func (q *Queue) Statistics() (Statistics, error) { return ReadStatistics(q.fd) }
 
