@@ -46,9 +46,9 @@ const (
 	// for each 65,536 tuples it tried.
 	pauseMS = 50
 
-	// lookAhead is how many candidates' cache lines are read together once
-	// the first candidate was taken.
-	lookAhead = 16
+	// checkLimit is how many taken ports a search checks for flows that have
+	// timed out and were not swept yet.
+	checkLimit = 256
 
 	cursorSets = 1024
 	cursorWays = 4
@@ -99,7 +99,7 @@ func (w *Worker) Bind(f *Flow, ports []PortRange, now Time, timeout uint32) (Ref
 		return NoRef, Full
 	}
 	if got := w.bindTuple(rec, f, ports, total, c, now); got != Bound {
-		w.discard(rec)
+		w.list(rec)
 		return NoRef, got
 	}
 	switch ref, got := w.addForward(rec, f, now); got {
@@ -136,44 +136,43 @@ func tuple(ports []PortRange, position uint32) (local, port uint16) {
 }
 
 // bindTuple finds a free outside tuple, writes the flow with it to the record
-// and publishes its reply key.
+// and publishes its reply key. A port that nobody has a slot for in the index
+// is free; all ports are looked at in this way. The first few that have one are
+// looked at more closely, as their flows may have timed out.
 func (w *Worker) bindTuple(rec uint32, f *Flow, ports []PortRange, total uint32, c *cursor, now Time) BindResult {
-	var hashes [lookAhead]uint64
-	w.t.records[rec].write(f)
+	r := &w.t.records[rec]
+	checks := checkLimit
 	position := c.next % total
-	ahead := uint32(1)
-	for tried := uint32(0); tried < total; ahead = lookAhead {
-		n := min(ahead, total-tried)
-		for i := range n {
-			f.SNAT, f.SNATPort = tuple(ports, (position+i)%total)
-			k := f.ReplyKey()
-			hashes[i] = w.t.Hash(&k)
-			w.touched += w.t.Touch(hashes[i])
+	for range total {
+		f.SNAT, f.SNATPort = tuple(ports, position)
+		if position++; position == total {
+			position = 0
 		}
-		if n > 1 {
-			for i := range n {
-				w.touched += w.t.TouchRecord(hashes[i])
-			}
-		}
-		for i := range n {
-			f.SNAT, f.SNATPort = tuple(ports, (position+i)%total)
-			k := f.ReplyKey()
-			if _, taken := w.t.holder(&k, hashes[i], now, nil, false); taken {
+		k := f.ReplyKey()
+		h := w.t.Hash(&k)
+		if w.t.tagged(h) {
+			if checks == 0 {
 				continue
 			}
-			w.t.records[rec].write(f)
-			switch w.t.claim(&k, hashes[i], makeSlot(hashes[i], rec, Reply), now, nil, nil) {
-			case keyClaimed:
-				c.next = position + i + 1
-				c.paused = false
-				return Bound
-			case keyNoRoom:
-				w.count.noRoom.Add(1)
-				return Full
+			if checks--; checks == 0 {
+				c.next = position // where the next search begins to check
+			}
+			if _, taken := w.t.holder(&k, h, now, nil, false); taken {
+				continue
 			}
 		}
-		tried += n
-		position = (position + n) % total
+		r.write(f)
+		switch w.t.claim(&k, h, makeSlot(h, rec, Reply), now, nil, nil) {
+		case keyClaimed:
+			c.next = position
+			c.paused = false
+			return Bound
+		case keyNoRoom:
+			r.clear()
+			w.count.noRoom.Add(1)
+			return Full
+		}
+		r.clear()
 	}
 	c.paused = true
 	c.retry = now + pauseMS*Time((total+1<<16-1)>>16)

@@ -25,15 +25,21 @@ func expandSeed(s0, s1 uint64) hashKey {
 	return hashKey{out[0], out[1], out[2], out[3]}
 }
 
+// nearPorts is how many keys that differ in the low bits of the local port
+// alone share one stretch of the index: 64 buckets are a page of memory, so a
+// search for a free SNAT port reads the index page by page.
+const nearPorts = 64
+
 // Hash is the keyed hash that finds k in the table. It differs from table to
 // table (by the seed) and is not the hash that chooses backends.
 //
-// It is mix(mix(peer), ends), where ends is all but the peer's address,
-// written out so that the compiler inlines it: a factor that happens to be
-// zero costs no more than the mixing of that round.
+// It is two rounds of multiply and fold, the first over the peer's address,
+// the second over all else but the low bits of the local port, which choose
+// among nearPorts buckets. Each round adds back what a factor that happens to
+// be zero would have erased.
 func (t *Table) Hash(k *Key) uint64 {
-	ends := t.key.d ^ uint64(k.Local)<<48 ^ uint64(k.PeerPort)<<32 ^ uint64(k.LocalPort)<<16 ^ uint64(k.Proto)
+	ends := t.key.d ^ uint64(k.Local)<<48 ^ uint64(k.PeerPort)<<32 ^ uint64(k.Proto)<<16 ^ uint64(k.LocalPort)
 	hi, lo := bits.Mul64(k.Peer.Hi^t.key.a, k.Peer.Lo^t.key.b)
-	hi, lo = bits.Mul64(hi^lo^k.Peer.Hi^k.Peer.Lo^t.key.c, ends)
+	hi, lo = bits.Mul64(hi^lo^k.Peer.Lo^t.key.c, ends&^(nearPorts-1))
 	return hi ^ lo ^ ends
 }

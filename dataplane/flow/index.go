@@ -5,15 +5,14 @@ import "sync/atomic"
 // The index maps keys to records. A slot is
 //
 //	bit 63     used: 0 is an empty slot
-//	bits 33-62 tag: the top 30 bits of the key's hash
+//	bits 33-62 tag: the top 30 bits of the key's hash, with the low 6 mixed in
 //	bit 32     direction of the key
 //	bits 0-31  record number
 //
 // A key belongs in the bucket that the low bits of its hash name. When that is
-// full it goes to the next in its probe sequence (first the other half of the
-// same 128 bytes), and every bucket it passed counts it, so that a search ends
-// at the first bucket that nobody passed: one cache line as a rule, found or
-// not. A count is raised before the slot is published and lowered after it is
+// full it goes to the next in its probe sequence, and every bucket it passed
+// counts it, so that a search ends at the first bucket that nobody passed: one
+// cache line as a rule, found or not. A count is raised before the slot is published and lowered after it is
 // cleared, so a crash can leave it too high, which costs a line, never too low.
 //
 // Slots are claimed by compare-and-swap from empty and cleared by the owner of
@@ -26,7 +25,9 @@ const (
 	maxProbes = 16
 )
 
-func slotTag(hash uint64) uint64 { return slotUsed | hash>>1&tagMask }
+// slotTag is the used bit and the tag of a hash's slots. The low bits are in
+// it because keys next to each other (see nearPorts) share all others.
+func slotTag(hash uint64) uint64 { return slotUsed | (hash^hash<<58)>>1&tagMask }
 
 func makeSlot(hash uint64, rec uint32, dir Direction) uint64 {
 	return slotTag(hash) | uint64(dir)<<32 | uint64(rec)
@@ -34,15 +35,45 @@ func makeSlot(hash uint64, rec uint32, dir Direction) uint64 {
 
 func slotDirection(slot uint64) Direction { return Direction(slot >> 32 & 1) }
 
-// probe is the i-th bucket of a hash's probe sequence.
+// probe is the i-th bucket of a hash's probe sequence. Each step goes far away
+// and by an odd number of buckets, so no two are the same: where neighbouring
+// keys fill a whole stretch of the index, its end is out of reach.
 func (t *Table) probe(hash, i uint64) *bucket {
-	return &t.index[((hash+i&^1)^i&1)&t.mask]
+	return &t.index[(hash+i*(hash>>32|1))&t.mask]
 }
 
 // passed says how many keys went on to a later bucket.
 func (b *bucket) passed() uint64 { return atomic.LoadUint64(&b[0]) }
 
 func (b *bucket) slot(i int) uint64 { return atomic.LoadUint64(&b[i]) }
+
+// matches has bit i set when word i+1 has the tag. It branches on nothing:
+// which slot of a bucket holds a key is a coin toss that a processor guesses
+// wrong.
+func (b *bucket) matches(tag uint64) uint {
+	return same(b.slot(1), tag) | same(b.slot(2), tag)<<1 | same(b.slot(3), tag)<<2 | same(b.slot(4), tag)<<3 |
+		same(b.slot(5), tag)<<4 | same(b.slot(6), tag)<<5 | same(b.slot(7), tag)<<6
+}
+
+// same is 1 when the slot has the tag, else 0.
+func same(slot, tag uint64) uint { return uint(((slot^tag)>>33 - 1) >> 63) }
+
+// tagged reports whether the index has a slot with the hash's tag where the
+// hash's key would be. If not, nobody has the key; if so, almost surely
+// somebody has or had it.
+func (t *Table) tagged(hash uint64) bool {
+	tag := slotTag(hash)
+	for i := uint64(0); i < maxProbes; i++ {
+		b := t.probe(hash, i)
+		if b.matches(tag) != 0 {
+			return true
+		}
+		if b.passed() == 0 {
+			return false
+		}
+	}
+	return false
+}
 
 // publish puts a slot into the index and reports whether there was room.
 func (t *Table) publish(hash, slot uint64) bool {

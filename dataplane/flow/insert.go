@@ -122,11 +122,8 @@ func (t *Table) holder(k *Key, hash uint64, now Time, f *Flow, kill bool) (rec u
 	tag := slotTag(hash)
 	for i := uint64(0); i < maxProbes; i++ {
 		b := t.probe(hash, i)
-		for s := 1; s < len(b); s++ {
-			v := b.slot(s)
-			if v&tagMask != tag {
-				continue
-			}
+		for m := b.matches(tag); m != 0; m &= m - 1 {
+			v := b.slot(firstSlot(m))
 			for {
 				l, ok := t.match(v, k, f, now)
 				if !ok {

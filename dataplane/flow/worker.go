@@ -19,7 +19,6 @@ type Worker struct {
 	now     Time   // the latest time it was told
 	random  uint64 // state of next
 	cursors []cursorSet
-	touched uint64 // keeps touching loads alive
 
 	count  counters
 	census [numStates]uint64 // states seen by the sweep in progress
