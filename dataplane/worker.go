@@ -68,7 +68,6 @@ type Worker struct {
 	missing [nic.MaxQueues]int      // chunks to put into the fill ring, by queue
 	addrs   [nic.BatchSize]uint64
 	stop    atomic.Bool
-	todo    chan func(*Worker)
 }
 
 // flowTimeouts are one fib.Timeouts as the flow table wants them.
@@ -94,25 +93,17 @@ func NewWorker(cfg Config) (*Worker, error) {
 	case len(cfg.Queues) == 0 || len(cfg.Queues) > nic.MaxQueues:
 		return nil, fmt.Errorf("worker: %d queues, 1 to %d are possible", len(cfg.Queues), nic.MaxQueues)
 	}
-	w := &Worker{Config: cfg, flows: cfg.Flows.Worker(cfg.Index), frags: newFragments(cfg.HoldMost), todo: make(chan func(*Worker), 1)}
+	w := &Worker{Config: cfg, flows: cfg.Flows.Worker(cfg.Index), frags: newFragments(cfg.HoldMost)}
 	for i, q := range cfg.Queues {
 		if q.Queue == nil || q.Port >= nic.MaxPorts {
 			return nil, fmt.Errorf("worker: queue %d has no queue or port %d, which is beyond %d", i, q.Port, nic.MaxPorts-1)
 		}
-		w.Replace(i, q.Queue)
+		if w.tx[q.Port] == nil {
+			w.tx[q.Port] = q.Queue
+		}
+		w.missing[i] = cfg.Pool.Chunks() / len(cfg.Queues) // its share, or as much of it as the fill ring takes
 	}
 	return w, nil
-}
-
-// Replace puts another queue in place of the worker's i-th, when its interface
-// has come back. It is called by the worker's own goroutine.
-func (w *Worker) Replace(i int, q nic.Queue) {
-	port := w.Queues[i].Port
-	if w.tx[port] == nil || w.tx[port] == w.Queues[i].Queue {
-		w.tx[port] = q
-	}
-	w.Queues[i].Queue = q
-	w.missing[i] = w.Pool.Chunks() / len(w.Queues) // its share, or as much of it as the fill ring takes
 }
 
 // Rounds without work before an idle worker sleeps, and how long it may sleep
@@ -128,11 +119,6 @@ const (
 func (w *Worker) Run() {
 	idle := 0
 	for !w.stop.Load() {
-		select {
-		case f := <-w.todo:
-			f(w)
-		default:
-		}
 		if w.Step() > 0 {
 			idle = 0
 			continue
@@ -152,17 +138,6 @@ func (w *Worker) Stop() {
 	if w.Waiter != nil {
 		w.Waiter.Wake()
 	}
-}
-
-// Do has the worker's own goroutine call f between two rounds, and returns
-// when it has. It must not be called while the worker is not running.
-func (w *Worker) Do(f func(*Worker)) {
-	done := make(chan struct{})
-	w.todo <- func(w *Worker) { f(w); close(done) }
-	if w.Waiter != nil {
-		w.Waiter.Wake()
-	}
-	<-done
 }
 
 // Step is one round: take back what was sent, and receive, decide, rewrite and

@@ -108,10 +108,7 @@ func attach(fd int, u *UMEM, g Geometry) (*Queue, error) {
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, errors.Join(err, q.unmap())
 	}
-	q.fill.startProducing()
-	q.tx.startProducing()
-	q.rx.startConsuming()
-	q.completion.startConsuming()
+	q.resume()
 	return q, nil
 }
 

@@ -14,11 +14,10 @@ type Kind string
 // Messages to the data process. Setup comes first, then one Worker message for
 // each worker, then the first FIB; forwarding starts with it.
 const (
-	KindSetup   Kind = "setup"   // Setup; descriptors: flow table, counters
-	KindWorker  Kind = "worker"  // WorkerSetup; descriptors: UMEM, then one socket a queue
-	KindFIB     Kind = "fib"     // FIB; descriptor: the sealed image
-	KindReplace Kind = "replace" // Replace; descriptor: the new socket
-	KindStop    Kind = "stop"    // no body: finish the batch and exit
+	KindSetup  Kind = "setup"  // Setup; descriptors: flow table, counters
+	KindWorker Kind = "worker" // WorkerSetup; descriptors: UMEM, then one socket a queue
+	KindFIB    Kind = "fib"    // FIB; descriptor: the sealed image
+	KindStop   Kind = "stop"   // no body: finish the batch and exit
 )
 
 // Messages from the data process.
@@ -26,7 +25,6 @@ const (
 	KindReady   Kind = "ready"   // Ready: forwarding by the first FIB
 	KindAck     Kind = "ack"     // Ack: every worker decides by this generation
 	KindRefused Kind = "refused" // Refused: the image was not taken, the last one stays in force
-	KindEvent   Kind = "event"   // Event: something for the log
 )
 
 // Setup is what all workers share.
@@ -68,13 +66,6 @@ type FIB struct {
 	Size       int    `json:"size"` // bytes
 }
 
-// Replace puts a new socket in the place of one whose interface went away.
-type Replace struct {
-	Worker int   `json:"worker"`
-	Index  int   `json:"index"` // which of the worker's queues
-	Queue  Queue `json:"queue"`
-}
-
 // Ready is the data process's first word.
 type Ready struct {
 	PID          int    `json:"pid"`
@@ -83,7 +74,7 @@ type Ready struct {
 	NoNewPrivs   bool   `json:"noNewPrivs"`
 	Generation   uint64 `json:"generation"`
 	Recovered    int    `json:"recovered"` // frames of the process before that were found in the rings
-	Lost         int    `json:"lost"`      // frames that it had taken and neither sent nor counted
+	Lost         int    `json:"lost"`      // frames that it had taken and not accounted for
 }
 
 // Ack says that every worker decides by this generation, so that older images
@@ -96,12 +87,6 @@ type Ack struct {
 type Refused struct {
 	Generation uint64 `json:"generation"`
 	Error      string `json:"error"`
-}
-
-// Event is something for the log.
-type Event struct {
-	Level   string `json:"level"` // debug, info, warn, error
-	Message string `json:"message"`
 }
 
 // KindError says that a message of another kind came than was due.

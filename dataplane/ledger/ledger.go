@@ -25,7 +25,7 @@ type Ledger struct {
 	BytesSent  uint64                // bytes transmitted
 	Generation uint64                // FIB generation that the worker's last batch was decided by
 	Beat       uint64                // counts the worker's rounds: it stands still when the worker is stuck
-	RX         [nic.MaxQueues]uint64 // frames received, by the worker's queues in order
+	RX         [nic.MaxQueues]uint64 // frames received since its socket was bound, by the worker's queues in order
 	TX         [nic.MaxPorts]uint64  // frames transmitted, by port
 	Stateless  uint64                // direct-reply flows carried without an entry, the flow table having no room
 	Restarts   uint64                // data processes that took this ledger over
@@ -112,9 +112,11 @@ func (l *Ledger) Add(o *Ledger) {
 
 // Recover closes the account of a worker that died: frames that it had taken
 // and not accounted for ended with RestartLost. consumed is how many frames
-// were ever taken from each queue's RX ring, modulo 2^32.
-func (l *Ledger) Recover(consumed []uint32) {
+// were ever taken from each queue's RX ring, modulo 2^32. It returns how many
+// frames were lost.
+func (l *Ledger) Recover(consumed []uint32) uint64 {
 	l.Restarts++
+	before := l.Ended[reason.RestartLost]
 	l.Ended[reason.RestartLost] += l.InFlight
 	l.InFlight = 0
 	for q, n := range consumed {
@@ -132,7 +134,12 @@ func (l *Ledger) Recover(consumed []uint32) {
 	case in < out:
 		l.Received += out - in
 	}
+	return l.Ended[reason.RestartLost] - before
 }
+
+// Rebound begins to count what is taken from RX rings anew: the worker has
+// fresh sockets, whose rings begin at 0.
+func (l *Ledger) Rebound() { l.RX = [nic.MaxQueues]uint64{} }
 
 // Sent counts frames that a port's TX ring took.
 func (l *Ledger) Sent(port uint16, frames []nic.Frame) {

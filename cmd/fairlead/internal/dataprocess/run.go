@@ -154,8 +154,6 @@ func (p *process) serve() error {
 			return nil
 		case ipc.KindFIB:
 			err = p.update(m)
-		case ipc.KindReplace:
-			err = p.replace(m)
 		default:
 			err = &ipc.KindError{Want: ipc.KindFIB, Got: m.Kind}
 		}

@@ -17,7 +17,6 @@ type worker struct {
 	setup     ipc.WorkerSetup
 	umem      *xdp.UMEM
 	queues    []*xdp.Queue
-	waiter    *xdp.Waiter
 	recovered int
 	lost      int
 }
@@ -45,22 +44,23 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 		}
 		w.queues = append(w.queues, q)
 	}
-	pool, report, err := handover.Adopt(w.umem, w.queues)
+	pool, report, err := handover.Adopt(w.umem, w.queues...)
 	if err != nil {
 		return nil, fmt.Errorf("worker %d: %w", s.Index, err)
 	}
 	counters := p.counters.Workers[s.Index]
 	if p.setup.Resume {
-		consumed := make([]uint32, len(w.queues))
+		taken := make([]uint32, len(w.queues))
 		for i, q := range w.queues {
-			consumed[i] = q.Taken()
+			taken[i] = q.Taken()
 		}
-		before := counters.Ledger.Received
-		counters.Ledger.Recover(consumed)
-		w.lost = int(counters.Ledger.Received - before)
-		w.recovered = report.Recovered()
+		w.lost = int(counters.Ledger.Recover(taken))
+		w.recovered = report.Fill + report.TX
+	} else {
+		counters.Ledger.Rebound()
 	}
-	if w.waiter, err = xdp.NewWaiter(socketsOf(w.queues)); err != nil {
+	waiter, err := xdp.NewWaiter(socketsOf(w.queues))
+	if err != nil {
 		return nil, fmt.Errorf("worker %d: %w", s.Index, err)
 	}
 	clock, err := dataplane.MonotonicClock()
@@ -72,7 +72,7 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 		queues[i] = dataplane.PortQueue{Port: s.Queues[i].Port, Queue: w.queues[i]}
 	}
 	w.Worker, err = dataplane.NewWorker(dataplane.Config{
-		Pool: pool, Queues: queues, Waiter: w.waiter, Flows: p.flows, Index: s.Index,
+		Pool: pool, Queues: queues, Waiter: waiter, Flows: p.flows, Index: s.Index,
 		Snapshots: &p.snapshots, Counters: counters, Clock: clock, HoldMost: p.setup.HoldMost,
 	})
 	return w, err
@@ -86,40 +86,6 @@ func attach(fd int, umem *xdp.UMEM, i int, q *ipc.Queue) (*xdp.Queue, error) {
 		Port: uint16(i), IfIndex: q.IfIndex, Queue: q.Queue,
 		RXSize: q.RXSize, TXSize: q.TXSize, FillSize: q.FillSize, CompletionSize: q.CompSize,
 	})
-}
-
-// replace puts a new socket in the place of one whose interface went away, and
-// takes back the chunks that the old one held.
-func (p *process) replace(m *ipc.Message) error {
-	var body ipc.Replace
-	if err := m.Decode(ipc.KindReplace, &body, 1); err != nil {
-		return err
-	}
-	if body.Worker < 0 || body.Worker >= len(p.workers) || body.Index < 0 || body.Index >= len(p.workers[body.Worker].queues) {
-		unix.Close(m.FDs[0])
-		return p.event("error", fmt.Sprintf("there is no queue %d of worker %d to replace", body.Index, body.Worker))
-	}
-	w := p.workers[body.Worker]
-	q, err := attach(m.FDs[0], w.umem, body.Index, &body.Queue)
-	if err != nil {
-		return p.event("error", fmt.Sprintf("replace queue %s: %v", body.Queue.Name, err))
-	}
-	w.Do(func(dw *dataplane.Worker) {
-		old := w.queues[body.Index]
-		handover.Replace(dw.Pool, w.umem, old, q)
-		w.queues[body.Index] = q
-		dw.Replace(body.Index, q)
-		err = w.waiter.Replace(socketsOf(w.queues))
-		old.Close()
-	})
-	if err != nil {
-		return p.event("error", fmt.Sprintf("replace queue %s: %v", body.Queue.Name, err))
-	}
-	return p.event("info", fmt.Sprintf("queue %s is bound again", body.Queue.Name))
-}
-
-func (p *process) event(level, message string) error {
-	return p.conn.Send(ipc.KindEvent, ipc.Event{Level: level, Message: message})
 }
 
 func socketsOf(queues []*xdp.Queue) []int {

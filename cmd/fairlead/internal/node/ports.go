@@ -42,7 +42,8 @@ func lookPort(want configs.Interface, defaultQueues int) (port, error) {
 		}
 		copy(p.mac[:], attrs.HardwareAddr)
 	}
-	have, err := ethtool.RxQueues(want.Name)
+	channels, err := ethtool.GetChannels(want.Name)
+	have := channels.RX
 	if err != nil {
 		return p, fmt.Errorf("interface %s: count its queues: %w", want.Name, err)
 	}

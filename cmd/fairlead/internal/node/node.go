@@ -1,0 +1,261 @@
+// Package node wires the control process of `fairlead run`: it opens what
+// needs privileges, keeps every descriptor, and sees to it that a data process
+// forwards by the latest image.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fairlead/configs"
+	"fairlead/controlplane"
+	"fairlead/controlplane/model"
+	"fairlead/dataplane/flow"
+	"fairlead/dataplane/ipc"
+	"fairlead/dataplane/ledger"
+	"fairlead/xdp/steer"
+)
+
+// Slots that there are counters for. The memory is sparse: what no service or
+// backend uses costs nothing.
+const (
+	maxServices = 1 << 17
+	maxBackends = 1 << 20
+)
+
+// Node is the control process.
+type Node struct {
+	cfg        *configs.Config
+	log        *slog.Logger
+	reconciler *controlplane.Reconciler
+	steer      *steer.Steer
+	user       identity
+	started    time.Time
+
+	flowsFD, countersFD int
+
+	mu       sync.Mutex // guards what follows
+	ports    []port
+	workers  []*workerSockets
+	counters *ipc.Counters
+	mapping  []byte        // of the counters
+	past     ledger.Ledger // of workers of earlier layouts
+	image    image
+	data     *dataProcess
+	restarts int
+
+	portsMissing bool // an interface was not there when last looked
+}
+
+// New opens interfaces, sockets and memory and starts the data process. The
+// observations are made by observe, which is told the node's interfaces.
+func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
+	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1}
+	n.reconciler = controlplane.New(n)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.Close())
+		}
+	}()
+	if n.user, err = lookIdentity(cfg.Dataplane.User); err != nil {
+		return n, err
+	}
+	if n.steer, err = steer.Open(steer.Config{PinPath: cfg.XDP.PinPath}); err != nil {
+		return n, err
+	}
+	if n.flowsFD, err = memfd("fairlead-flows", flow.Size(cfg.Dataplane.FlowTableSize)); err != nil {
+		return n, err
+	}
+	if n.ports, err = lookPorts(cfg); err != nil {
+		return n, err
+	}
+	return n, n.open()
+}
+
+func lookPorts(cfg *configs.Config) ([]port, error) {
+	if len(cfg.Interfaces) == 0 {
+		return nil, errors.New("no interface is configured: name at least one in [[interface]]")
+	}
+	ports := make([]port, len(cfg.Interfaces))
+	var errs []error
+	for i, want := range cfg.Interfaces {
+		var err error
+		if ports[i], err = lookPort(want, cfg.Dataplane.Queues); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return ports, errors.Join(errs...)
+}
+
+// open opens the sockets of every worker, makes counters for them, and
+// attaches the steering program.
+func (n *Node) open() error {
+	count := workersFor(n.ports)
+	for w := range count {
+		sockets, err := openWorker(&n.cfg.Dataplane, n.ports, queuesOf(n.ports, w, count), n.log)
+		if err != nil {
+			return fmt.Errorf("worker %d: %w", w, err)
+		}
+		n.workers = append(n.workers, sockets)
+	}
+	if err := n.makeCounters(count); err != nil {
+		return err
+	}
+	for i := range n.ports {
+		p := &n.ports[i]
+		a, err := n.steer.Attach(p.index, p.Name, steer.Mode(p.XDPMode))
+		if err != nil {
+			return err
+		}
+		n.log.Info("XDP program attached", "interface", p.Name, "mode", a.Mode, "frags", a.Frags, "adopted", a.Adopted, "reason", a.Reason)
+	}
+	if stale, err := n.steer.DetachStale(); err != nil {
+		n.log.Warn("stale XDP programs were not all detached", "error", err)
+	} else if len(stale) > 0 {
+		n.log.Info("stale XDP programs detached", "interfaces", stale)
+	}
+	for _, w := range n.workers {
+		for i, s := range w.sockets {
+			if err := n.steer.SetSocket(n.ports[w.queues[i].port].index, w.queues[i].queue, s.FD()); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// makeCounters makes counters for so many workers; what workers of another
+// layout have counted is kept in past.
+func (n *Node) makeCounters(workers int) error {
+	if n.counters != nil && len(n.counters.Workers) == workers {
+		return nil
+	}
+	if n.counters != nil {
+		total := n.counters.Total()
+		n.past.Add(&total)
+		if err := errors.Join(unix.Munmap(n.mapping), unix.Close(n.countersFD)); err != nil {
+			return err
+		}
+		n.counters = nil
+	}
+	size := ipc.CountersSize(workers, maxServices, maxBackends)
+	var err error
+	if n.countersFD, err = memfd("fairlead-counters", size); err != nil {
+		return err
+	}
+	if n.mapping, err = mapMemfd(n.countersFD, size); err != nil {
+		return err
+	}
+	n.counters, err = ipc.MapCounters(n.mapping, workers, maxServices, maxBackends)
+	return err
+}
+
+// Run serves until ctx ends. The first image is already published by Start.
+func (n *Node) Run(ctx context.Context) error {
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	watch := newWatchdog()
+	for {
+		n.mu.Lock()
+		data := n.data
+		n.mu.Unlock()
+		var exited chan struct{} // never, while interfaces are being bound anew
+		if data != nil {
+			exited = data.exited
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-exited:
+			if err := n.replaceData(ctx, data); err != nil {
+				return err
+			}
+		case <-ticker.C:
+			n.tick(watch)
+		}
+	}
+}
+
+// Start publishes the first image and starts forwarding.
+func (n *Node) Start(observed *model.Observations) error {
+	if err := n.reconciler.Start(&n.cfg.State, observed); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.startData(false)
+}
+
+// Reconciler takes changes of the desired state and of observations.
+func (n *Node) Reconciler() *controlplane.Reconciler { return n.reconciler }
+
+// startData starts a data process with the current image and begins to steer
+// packets to it. resume says that an earlier one used the same sockets.
+func (n *Node) startData(resume bool) error {
+	setup := ipc.Setup{Workers: len(n.workers), Flows: n.cfg.Dataplane.FlowTableSize, Services: maxServices, Backends: maxBackends,
+		HoldMost: int(n.image.snapshot.Settings().FragHold), Resume: resume}
+	d, err := spawn(n.user, setup, [2]int{n.flowsFD, n.countersFD}, n.workers, n.describe, n.image, n.log)
+	if err != nil {
+		return err
+	}
+	n.data = d
+	n.log.Info("data process forwards", "pid", d.ready.PID, "uid", d.ready.UID, "generation", d.ready.Generation,
+		"workers", len(n.workers), "recovered_frames", d.ready.Recovered, "lost_frames", d.ready.Lost)
+	_, _, err = n.steer.SetLocals(n.image.locals)
+	return err
+}
+
+// describe is what the data process must know of worker w.
+func (n *Node) describe(w int) ipc.WorkerSetup {
+	cfg := n.workers[w].umem.Config()
+	s := ipc.WorkerSetup{Index: w, CPU: -1, Chunks: cfg.Chunks, ChunkSize: cfg.ChunkSize, Headroom: cfg.Headroom, HugePages: cfg.HugePages}
+	if cpus := n.cfg.Dataplane.CPUs; len(cpus) > 0 {
+		s.CPU = cpus[w%len(cpus)]
+	}
+	for i, socket := range n.workers[w].sockets {
+		q, g := n.workers[w].queues[i], socket.Geometry()
+		s.Queues = append(s.Queues, ipc.Queue{
+			Port: uint16(q.port), Name: queueName(&n.ports[q.port], q.queue), IfIndex: g.IfIndex, Queue: g.Queue,
+			FillSize: g.FillSize, CompSize: g.CompletionSize, RXSize: g.RXSize, TXSize: g.TXSize,
+		})
+	}
+	return s
+}
+
+// Close stops the data process and gives everything back: from then on the
+// host's own stack gets all packets again.
+func (n *Node) Close() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var errs []error
+	if n.steer != nil {
+		errs = append(errs, n.steer.Remove())
+	}
+	if n.data != nil {
+		n.data.stop()
+		n.data = nil
+	}
+	for _, w := range n.workers {
+		errs = append(errs, w.close())
+	}
+	n.workers = nil
+	if n.mapping != nil {
+		errs = append(errs, unix.Munmap(n.mapping))
+		n.mapping = nil
+	}
+	for _, fd := range []int{n.flowsFD, n.countersFD} {
+		if fd >= 0 {
+			errs = append(errs, unix.Close(fd))
+		}
+	}
+	n.flowsFD, n.countersFD = -1, -1
+	errs = append(errs, n.image.close())
+	n.image = image{}
+	return errors.Join(errs...)
+}

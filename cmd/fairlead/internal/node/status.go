@@ -1,0 +1,144 @@
+package node
+
+import (
+	"fmt"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"fairlead/controlplane/api"
+	"fairlead/dataplane/fib"
+	"fairlead/dataplane/packet"
+	"fairlead/dataplane/reason"
+)
+
+// Version is the version of the binary, set when it is built.
+var Version = "dev"
+
+// Status implements api.Provider.
+func (n *Node) Status() api.Status {
+	r := n.reconciler.Status()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	s := api.Status{
+		Node: n.cfg.Node.Name, Version: Version, UptimeMS: time.Since(n.started).Milliseconds(),
+		Generation: api.Generation{Published: r.Generation}, Warnings: r.Warnings, Steering: n.steering(),
+	}
+	if n.data != nil {
+		s.Data = api.DataProcess{PID: n.data.ready.PID, UID: n.data.ready.UID, Workers: len(n.workers), Restarts: n.restarts}
+	}
+	for i := range n.ports {
+		p := &n.ports[i]
+		s.Interfaces = append(s.Interfaces, api.Interface{Name: p.Name, Index: p.index, MAC: net.HardwareAddr(p.mac[:]).String(), MTU: p.mtu, Queues: p.queues})
+	}
+	if n.counters == nil || n.image.snapshot == nil {
+		return s
+	}
+	s.Generation.Acknowledged = ^uint64(0)
+	for i := range n.counters.Workers {
+		s.Generation.Acknowledged = min(s.Generation.Acknowledged, atomic.LoadUint64(&n.counters.Workers[i].Ledger.Generation))
+	}
+	s.Ledger = n.ledger()
+	for i := range n.image.snapshot.Services() {
+		if svc := &n.image.snapshot.Services()[i]; svc.ID != 0 {
+			s.Services = append(s.Services, n.service(svc))
+		}
+	}
+	return s
+}
+
+func (n *Node) ledger() api.Ledger {
+	total := n.counters.Total()
+	total.Add(&n.past)
+	l := api.Ledger{
+		Received: total.Received, Created: total.Created, InFlight: total.InFlight,
+		Transmitted: total.Sum(reason.Transmit), Passed: total.Sum(reason.Pass), Dropped: total.Sum(reason.Drop),
+		Reasons: make(map[string]uint64),
+	}
+	l.Difference = int64(l.Received + l.Created - l.Transmitted - l.Passed - l.Dropped - l.InFlight)
+	for r, count := range total.Ended {
+		if count > 0 {
+			l.Reasons[reason.Reason(r).String()] = count
+		}
+	}
+	return l
+}
+
+func (n *Node) service(svc *fib.Service) api.Service {
+	snap := n.image.snapshot
+	pool := snap.Pool(svc.Pool)
+	tally := n.counters.Service(svc.ID.Slot())
+	out := api.Service{
+		Name: snap.Name(svc.Name), VIP: snap.LocalByID(svc.Local).Addr.String(), Protocol: protocolName(svc.Proto),
+		Ports: portsText(svc), Method: svc.Method.String(), Pool: snap.Name(pool.Name), Table: fmt.Sprintf("%016x", pool.Checksum),
+		Flows: tally.Flows, Packets: tally.Packets, Bytes: tally.Bytes, Drops: tally.Drops,
+	}
+	share := make(map[uint16]int)
+	table := snap.Table(pool)
+	for _, member := range table {
+		share[member]++
+	}
+	for i, slot := range snap.Members(pool) {
+		out.Backends = append(out.Backends, n.backend(snap.Backend(slot), float64(share[uint16(i)])/float64(max(1, len(table)))))
+	}
+	return out
+}
+
+func (n *Node) backend(b *fib.Backend, expected float64) api.Backend {
+	snap := n.image.snapshot
+	tally := n.counters.Backend(b.ID.Slot())
+	state := "up"
+	switch hop := snap.NextHop(b.NextHop); {
+	case b.Flags&fib.BackendDown != 0:
+		state = "down"
+	case b.Flags&fib.BackendDraining != 0 || b.Weight == 0:
+		state = "draining"
+	case hop == nil || hop.Resolved == 0:
+		state = "unresolved"
+	}
+	return api.Backend{
+		Name: snap.Name(b.Name), Address: b.Addr.String(), Port: b.Port, Weight: b.Weight, State: state, Expected: expected,
+		Flows: tally.Flows, Packets: tally.Packets, Bytes: tally.Bytes, Drops: tally.Drops,
+	}
+}
+
+func (n *Node) steering() map[string]uint64 {
+	all, err := n.steer.Counters()
+	if err != nil {
+		n.log.Warn("counters of the XDP program", "error", err)
+		return nil
+	}
+	sum := make(map[string]uint64)
+	for _, c := range all {
+		sum["passed"] += c.Passed
+		sum["redirected"] += c.Redirected
+		sum["fail_dropped"] += c.FailDropped
+		sum["fail_passed"] += c.FailPassed
+		sum["denied"] += c.Denied
+		sum["oversize"] += c.Oversize
+	}
+	return sum
+}
+
+func protocolName(proto uint8) string {
+	switch proto {
+	case packet.ProtoTCP:
+		return "tcp"
+	case packet.ProtoUDP:
+		return "udp"
+	case packet.ProtoSCTP:
+		return "sctp"
+	}
+	return strconv.Itoa(int(proto))
+}
+
+func portsText(svc *fib.Service) string {
+	switch {
+	case svc.AllPorts():
+		return "all"
+	case svc.PortFirst == svc.PortLast:
+		return strconv.Itoa(int(svc.PortFirst))
+	}
+	return fmt.Sprintf("%d-%d", svc.PortFirst, svc.PortLast)
+}
