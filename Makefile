@@ -1,0 +1,66 @@
+# Every target does its own set-up. `make help` lists them.
+
+GO      ?= go
+PREFIX  ?= /usr/local
+DESTDIR ?=
+# What `make bench` runs: a regular expression of benchmarks, and packages.
+BENCH   ?= .
+PKG     ?= ./...
+# How long each fuzz target runs in `make fuzz`, and in `make test`.
+FUZZTIME      ?= 2m
+FUZZTIME_TEST ?= 3s
+# HOLD=1 leaves the demo running.
+HOLD    ?=
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+
+.PHONY: help build demo test race bench fuzz lint generate install
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/fairlead
+	$(GO) build -trimpath -ldflags '-X main.version=$(VERSION)' -o bin/fairlead ./cmd/fairlead
+
+demo: need-root build ## show all methods at work, in namespaces of this machine (HOLD=1 leaves it running); needs root
+	HOLD='$(HOLD)' $(GO) run ./perf/demo
+
+test: need-root lint ## run the linters, all tests, and every fuzz target for a short time; needs root
+	$(GO) test -count=1 -timeout=10m ./...
+	FUZZTIME='$(FUZZTIME_TEST)' GO='$(GO)' .ci/fuzz ./...
+
+race: need-root ## run all tests with the race detector; needs root and a C compiler
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout=20m ./...
+
+bench: ## run benchmarks (BENCH=regexp, PKG=packages)
+	$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem -timeout=60m $(PKG)
+
+fuzz: ## run every fuzz target for long (FUZZTIME=2m, PKG=packages)
+	FUZZTIME='$(FUZZTIME)' GO='$(GO)' .ci/fuzz $(PKG)
+
+lint: ## check formatting, vet, staticcheck and import rules
+	@unformatted=$$(find . -name '*.go' -not -path './.git/*' -print0 | xargs -0 gofmt -l); \
+	if [ -n "$$unformatted" ]; then echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+	$(GO) tool depguard ./...
+
+generate: ## rebuild the BPF objects from their C source (installs clang 14 by apt-get when it is missing)
+	.ci/need-clang
+	$(GO) generate ./xdp/...
+
+install: build ## install the binary, the reference configuration and the systemd unit (PREFIX, DESTDIR)
+	install -D -m 0755 bin/fairlead '$(DESTDIR)$(PREFIX)/sbin/fairlead'
+	install -D -m 0644 configs/fairlead.toml '$(DESTDIR)$(PREFIX)/share/fairlead/fairlead.toml'
+	install -d -m 0755 '$(DESTDIR)/etc/systemd/system'
+	sed 's|/usr/local/sbin|$(PREFIX)/sbin|g' configs/fairlead.service > '$(DESTDIR)/etc/systemd/system/fairlead.service'
+	@echo "Write /etc/fairlead/fairlead.toml after $(PREFIX)/share/fairlead/fairlead.toml, and then:"
+	@echo "  systemctl daemon-reload && systemctl enable --now fairlead"
+
+.PHONY: need-root
+need-root:
+	@if [ "$$(id -u)" != 0 ]; then \
+		echo "This needs root: it makes network namespaces and attaches XDP programs in them."; \
+		echo "Nothing outside of these namespaces is changed. Run it again as root, for example with sudo."; \
+		exit 1; \
+	fi

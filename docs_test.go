@@ -1,0 +1,120 @@
+package fairlead_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"fairlead/configs"
+)
+
+var (
+	fencedBlock   = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
+	makeTarget    = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
+	makeCommand   = regexp.MustCompile(`(?m)(?:^|&& )\s*(?:sudo )?make ([a-z][a-z-]*)`)
+	relativeLink  = regexp.MustCompile(`\]\(([^):#]+)(?:#[^)]*)?\)`)
+	codeInMarkup  = regexp.MustCompile("`[^`\n]+`")
+	fencedMarkers = regexp.MustCompile("(?m)^```")
+)
+
+// documents lists the Markdown files for readers.
+func documents(t *testing.T) []string {
+	t.Helper()
+	files := []string{"README.md"}
+	err := filepath.WalkDir("docs", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() && filepath.Ext(path) == ".md" {
+			files = append(files, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// codeIn returns what a document shows as code: fenced blocks, and words in
+// backquotes.
+func codeIn(text string) []string {
+	var code []string
+	for _, block := range fencedBlock.FindAllStringSubmatch(text, -1) {
+		code = append(code, block[2])
+	}
+	for _, words := range codeInMarkup.FindAllString(fencedBlock.ReplaceAllString(text, ""), -1) {
+		code = append(code, strings.Trim(words, "`"))
+	}
+	return code
+}
+
+// TestDocumentedConfigurations loads every TOML block of the documentation.
+func TestDocumentedConfigurations(t *testing.T) {
+	loaded := 0
+	for _, file := range documents(t) {
+		text := read(t, file)
+		for _, at := range fencedBlock.FindAllStringSubmatchIndex(text, -1) {
+			if text[at[2]:at[3]] != "toml" {
+				continue
+			}
+			name := fmt.Sprintf("%s, block at line %d", file, 1+strings.Count(text[:at[0]], "\n"))
+			if _, err := configs.Parse(name, []byte(text[at[4]:at[5]])); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			loaded++
+		}
+		if n := len(fencedMarkers.FindAllString(text, -1)); n != 2*len(fencedBlock.FindAllString(text, -1)) {
+			t.Errorf("%s: %d fences do not make %d blocks", file, n, n/2)
+		}
+	}
+	if loaded == 0 {
+		t.Error("the documentation shows no configuration")
+	}
+}
+
+// TestDocumentedMakeTargets finds every `make` command of the documentation
+// among the targets.
+func TestDocumentedMakeTargets(t *testing.T) {
+	var targets []string
+	for _, m := range makeTarget.FindAllStringSubmatch(read(t, "Makefile"), -1) {
+		targets = append(targets, m[1])
+	}
+	named := 0
+	for _, file := range append(documents(t), "CHANGELOG.md") {
+		for _, code := range codeIn(read(t, file)) {
+			for _, m := range makeCommand.FindAllStringSubmatch(code, -1) {
+				named++
+				if !slices.Contains(targets, m[1]) {
+					t.Errorf("%s names `make %s`, which the Makefile does not have", file, m[1])
+				}
+			}
+		}
+	}
+	if named == 0 {
+		t.Error("the documentation names no make target")
+	}
+}
+
+// TestDocumentedFiles follows every link to a file of the repository.
+func TestDocumentedFiles(t *testing.T) {
+	for _, file := range append(documents(t), "CHANGELOG.md") {
+		text := codeInMarkup.ReplaceAllString(fencedBlock.ReplaceAllString(read(t, file), ""), "")
+		for _, m := range relativeLink.FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", file, m[1], err)
+			}
+		}
+	}
+}
