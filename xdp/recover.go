@@ -50,12 +50,23 @@ func (q *Queue) Contents() Contents {
 // yet: marks with its port are those of a former socket, or there are none.
 func (q *Queue) Fresh() bool { return atomic.LoadUint64(&q.record.cookie) != q.cookie }
 
-// Settle makes the custody table speak of this queue's socket, with nothing
-// unpublished. Package handover calls it when the marks have been made right.
+// Settle makes this process the rings' user: it takes over where the last one
+// stopped, however long ago the queue was attached, and the custody table
+// speaks of this queue's socket from now on. Package handover calls it when the
+// marks have been made right and nobody else uses the rings any more.
 func (q *Queue) Settle() {
+	q.resume()
 	atomic.StoreUint32(&q.record.fillIntent, q.fill.next)
 	atomic.StoreUint32(&q.record.txIntent, q.tx.next)
 	atomic.StoreUint64(&q.record.cookie, q.cookie)
+}
+
+// resume takes this side's indices from where they are shared.
+func (q *Queue) resume() {
+	q.fill.startProducing()
+	q.tx.startProducing()
+	q.rx.startConsuming()
+	q.completion.startConsuming()
 }
 
 func addresses(descs []desc) []uint64 {
