@@ -15,7 +15,6 @@ import (
 
 	"fairlead/configs"
 	"fairlead/controlplane"
-	"fairlead/controlplane/model"
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/ledger"
@@ -53,8 +52,8 @@ type Node struct {
 	portsMissing bool // an interface was not there when last looked
 }
 
-// New opens interfaces, sockets and memory and starts the data process. The
-// observations are made by observe, which is told the node's interfaces.
+// New opens interfaces, sockets and memory. It does not
+// forward before Start.
 func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
 	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1}
 	n.reconciler = controlplane.New(n)
@@ -183,13 +182,19 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // Start publishes the first image and starts forwarding.
-func (n *Node) Start(observed *model.Observations) error {
-	if err := n.reconciler.Start(&n.cfg.State, observed); err != nil {
+func (n *Node) Start(ctx context.Context) error {
+	if err := n.reconciler.Start(&n.cfg.State, n.observe()); err != nil {
 		return err
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.startData(false)
+}
+
+// Apply makes another configuration's services, pools, VIPs and SNAT addresses
+// the desired state. What belongs to the node itself stays as it was started.
+func (n *Node) Apply(cfg *configs.Config) (changed bool, err error) {
+	return n.reconciler.Apply(&cfg.State)
 }
 
 // Reconciler takes changes of the desired state and of observations.

@@ -1,0 +1,38 @@
+// Fairlead is an L4 load balancer on AF_XDP.
+package main
+
+import (
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	if err := newRoot().Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, "fairlead:", err)
+		os.Exit(1)
+	}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "fairlead",
+		Short: "L4 load balancer on AF_XDP",
+		Long: `Fairlead owns virtual IPs and spreads their connections over backends, packet
+by packet, on AF_XDP. A node runs "fairlead run"; the other commands prepare its
+configuration, ask it how it is, or try a configuration without a network.`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(newRun(), newStatus(), newConfig(), newVersion(), newDataplane())
+	return root
+}
+
+const defaultConfig = "/etc/fairlead/fairlead.toml"
+
+// configFlag adds --config.
+func configFlag(c *cobra.Command) *string {
+	return c.Flags().StringP("config", "c", defaultConfig, "configuration file")
+}
