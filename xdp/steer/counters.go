@@ -3,6 +3,8 @@ package steer
 import (
 	"fmt"
 	"sort"
+
+	"github.com/cilium/ebpf"
 )
 
 // Counters are an interface's frames by what became of them. Every frame the
@@ -33,25 +35,28 @@ func (s *Steer) Counters() ([]InterfaceCounters, error) {
 	}
 	all := make([]InterfaceCounters, 0, len(s.ifaces))
 	for ifindex, i := range s.ifaces {
-		var perCPU []objectCounters
-		if err := i.counts.Lookup(uint32(0), &perCPU); err != nil {
+		c, err := readCounters(i.counts)
+		if err != nil {
 			return nil, fmt.Errorf("read counters of %s: %w", i.attached.Name, err)
 		}
-		all = append(all, InterfaceCounters{IfIndex: ifindex, Name: i.attached.Name, Counters: sumCounters(perCPU)})
+		all = append(all, InterfaceCounters{IfIndex: ifindex, Name: i.attached.Name, Counters: c})
 	}
 	sort.Slice(all, func(a, b int) bool { return all[a].IfIndex < all[b].IfIndex })
 	return all, nil
 }
 
-func sumCounters(perCPU []objectCounters) Counters {
-	var sum Counters
-	for _, c := range perCPU {
-		sum.Passed += c.Passed
-		sum.Redirected += c.Redirected
-		sum.FailDropped += c.FailDropped
-		sum.FailPassed += c.FailPassed
-		sum.Denied += c.Denied
-		sum.Oversize += c.Oversize
+// readCounters reads one interface's counters. Their order is that of enum
+// outcome in bpf/steer.c.
+func readCounters(m *ebpf.Map) (Counters, error) {
+	var c Counters
+	for outcome, to := range []*uint64{&c.Passed, &c.Redirected, &c.FailDropped, &c.FailPassed, &c.Denied, &c.Oversize} {
+		var perCPU []uint64
+		if err := m.Lookup(uint32(outcome), &perCPU); err != nil {
+			return Counters{}, err
+		}
+		for _, n := range perCPU {
+			*to += n
+		}
 	}
-	return sum
+	return c, nil
 }

@@ -37,7 +37,7 @@ func (s *Steer) Deny(source netip.Addr) error {
 	if err != nil {
 		return fmt.Errorf("deny %s: %w", source, err)
 	}
-	switch err := s.shared.denied.Update(k, make([]objectDenial, cpus), ebpf.UpdateNoExist); {
+	switch err := update(s.shared.denied, k, make([]objectDenial, cpus), ebpf.UpdateNoExist); {
 	case errors.Is(err, ebpf.ErrKeyExist):
 		return nil
 	case s.denials >= MaxDenied && err != nil:

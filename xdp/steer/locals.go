@@ -145,7 +145,7 @@ func (s *Steer) SetLocals(locals []Local) (added, removed int, err error) {
 		if was, ok := s.locals[k]; ok && was == e {
 			continue
 		}
-		if err := s.shared.locals.Put(k, e); err != nil {
+		if err := update(s.shared.locals, k, e, ebpf.UpdateAny); err != nil {
 			s.restoreLocals(written)
 			if errors.Is(err, unix.E2BIG) {
 				err = errors.New("the kernel's table is full")
@@ -177,7 +177,7 @@ func (s *Steer) SetLocals(locals []Local) (added, removed int, err error) {
 func (s *Steer) restoreLocals(written []key) {
 	for _, k := range written {
 		if was, ok := s.locals[k]; ok {
-			_ = s.shared.locals.Put(k, was)
+			_ = update(s.shared.locals, k, was, ebpf.UpdateAny)
 		} else {
 			_ = s.shared.locals.Delete(k)
 		}

@@ -18,16 +18,6 @@ type objectAddr struct {
 	Word [4]uint32
 }
 
-type objectCounters struct {
-	_           structs.HostLayout
-	Passed      uint64
-	Redirected  uint64
-	FailDropped uint64
-	FailPassed  uint64
-	Denied      uint64
-	Oversize    uint64
-}
-
 type objectDenial struct {
 	_       structs.HostLayout
 	Packets uint64

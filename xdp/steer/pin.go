@@ -193,15 +193,18 @@ func (p pins) removeAll() error {
 			errs = append(errs, fmt.Errorf("unpin: %w", err))
 		}
 	}
-	err = errors.Join(errs...)
-	if err == nil && p.mounted == p.dir {
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if p.mounted == p.dir {
 		err = unix.Unmount(p.mounted, 0)
 	}
 	if err == nil && p.dir != bpffsRoot {
 		err = os.Remove(p.dir)
 	}
-	// The directory may be the root of a file system, or have things of others.
-	if err == nil || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOTEMPTY) {
+	// The directory may be the root of a file system, have things of others, or
+	// lie in a directory that is not ours.
+	if err == nil || errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENOTEMPTY) || errors.Is(err, fs.ErrPermission) {
 		return nil
 	}
 	return fmt.Errorf("remove pin path %s: %w", p.dir, err)

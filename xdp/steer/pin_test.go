@@ -86,11 +86,10 @@ func sendCounted(tx *sender, f []byte, counts *ebpf.Map, sent *atomic.Uint64, st
 			sent.Add(1)
 		}
 		for deadline := time.Now().Add(5 * time.Second); ; {
-			var perCPU []objectCounters
-			if err := counts.Lookup(uint32(0), &perCPU); err != nil {
+			c, err := readCounters(counts)
+			if err != nil {
 				return err
 			}
-			c := sumCounters(perCPU)
 			if c.Redirected+c.FailDropped+c.FailPassed+c.Passed == sent.Load() {
 				break
 			}

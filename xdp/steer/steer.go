@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -149,4 +150,19 @@ func newMap(spec *ebpf.MapSpec) (*ebpf.Map, error) {
 		return nil, fmt.Errorf("%w (CAP_BPF and CAP_NET_ADMIN are needed)", err)
 	}
 	return ebpf.NewMap(spec)
+}
+
+// updateTime bounds how long update waits for memory.
+const updateTime = time.Second
+
+// update writes an entry of a map. The kernel takes entries from a small pool
+// that it refills in the background, and says ENOMEM when calls come faster:
+// then it is tried again for a while.
+func update(m *ebpf.Map, key, value any, flags ebpf.MapUpdateFlags) error {
+	for deadline := time.Now().Add(updateTime); ; time.Sleep(time.Millisecond) {
+		err := m.Update(key, value, flags)
+		if !errors.Is(err, unix.ENOMEM) || time.Now().After(deadline) {
+			return err
+		}
+	}
 }

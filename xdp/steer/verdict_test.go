@@ -339,3 +339,56 @@ func FuzzVerdict(f *testing.F) {
 		}
 	})
 }
+
+// TestOversizeExactly runs frames of every length around the size of the first
+// buffer: exactly those with more than one are oversize.
+func TestOversizeExactly(t *testing.T) {
+	newNamespace(t)
+	p := newPair(t, "lb", 9000, 1)
+	s := open(t, "")
+	setLocals(t, s, ours()...)
+	if a := attach(t, s, p, ModeNative); !a.Frags {
+		t.Fatalf("attached %+v", a)
+	}
+	setSocket(t, s, p, 0, newTestSocket(t, p, 0))
+	prog := s.ifaces[p.ifindex()].prog
+	var whole, split int
+	for _, middle := range []int{64, 1514, 2048, 3000, 3520, 4096, 8000, 8192, 9000} {
+		for n := middle - 3; n <= middle+3; n++ {
+			f := append(udp(t, client4, vip4, 10), make([]byte, n)...)[:n]
+			got, linear := runLinear(t, prog, f, p.ifindex())
+			want := uint32(xdpRedirect)
+			if linear < n {
+				want = xdpDrop
+				split++
+			} else {
+				whole++
+			}
+			if got != want {
+				t.Errorf("%d bytes, %d in the first buffer: %s, want %s", n, linear, actionName(got), actionName(want))
+			}
+		}
+	}
+	if whole == 0 || split == 0 {
+		t.Errorf("%d frames in one buffer, %d in several", whole, split)
+	}
+	if got, want := counters(t, s, p.ifindex()), (Counters{Redirected: uint64(whole), Oversize: uint64(split)}); got != want {
+		t.Errorf("counters %+v, want %+v", got, want)
+	}
+}
+
+// runLinear is the program's verdict and how much of the frame lay in the first
+// buffer.
+func runLinear(t *testing.T, prog *ebpf.Program, f []byte, ifindex int) (uint32, int) {
+	t.Helper()
+	var after xdpMD
+	got, err := prog.Run(&ebpf.RunOptions{
+		Data:       f,
+		Context:    xdpMD{DataEnd: uint32(len(f)), IngressIfindex: uint32(ifindex)},
+		ContextOut: &after,
+	})
+	if err != nil {
+		t.Fatalf("run on %d bytes: %v", len(f), err)
+	}
+	return got, int(after.DataEnd - after.Data)
+}

@@ -33,6 +33,9 @@
 #define MAX_DENIED 65536
 #define MAX_QUEUES 256
 
+// No buffer is larger than a page: a frame of twice this length is in several.
+#define LARGEST_BIT 4096
+
 // Flags of struct local.
 #define LOCAL_TAKE_IP    1 // IP packets to the address are ours
 #define LOCAL_ANSWER_ARP 2 // ARP requests and solicitations for it are ours
@@ -61,14 +64,16 @@ struct settings {
 	__u32 denied; // number of entries in the denied map; 0: do not look
 };
 
-// counters of one interface and CPU. Each frame is counted exactly once.
-struct counters {
-	__u64 passed;       // to the host: not ours
-	__u64 redirected;   // to the queue's socket
-	__u64 fail_dropped; // ours, no socket, fail action drop
-	__u64 fail_passed;  // ours, no socket, fail action pass
-	__u64 denied;       // ours, source denied: dropped
-	__u64 oversize;     // ours, in more than one buffer: dropped
+// outcome is what became of a frame: the index of its counter. Each frame has
+// exactly one.
+enum outcome {
+	PASSED,       // to the host: not ours
+	REDIRECTED,   // to the queue's socket
+	FAIL_DROPPED, // ours, no socket, fail action drop
+	FAIL_PASSED,  // ours, no socket, fail action pass
+	DENIED,       // ours, source denied: dropped
+	OVERSIZE,     // ours, in several buffers: dropped
+	OUTCOMES,
 };
 
 // frags is set before loading when the program accepts frames that lie in
@@ -109,9 +114,9 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, OUTCOMES);
 	__type(key, __u32);
-	__type(value, struct counters);
+	__type(value, __u64);
 } counts SEC(".maps");
 
 struct ethernet {
@@ -311,7 +316,7 @@ static __always_inline int ask(void *data, void *end, struct question *q)
 
 // is_denied looks the source up and counts what it loses. The map is not
 // touched while it is empty.
-static __always_inline int is_denied(const struct addr *source, __u64 bytes)
+static __always_inline int is_denied(struct xdp_md *ctx, const struct addr *source)
 {
 	struct settings *set;
 	struct denial *d;
@@ -324,8 +329,42 @@ static __always_inline int is_denied(const struct addr *source, __u64 bytes)
 	if (!d)
 		return 0;
 	d->packets++;
-	d->bytes += bytes;
+	d->bytes += bpf_xdp_get_buff_len(ctx);
 	return 1;
+}
+
+// in_several_buffers reports whether there is more of the frame than what lies
+// between data and data_end. To compute end - data, or data plus a variable, a
+// program needs CAP_PERFMON; adding constants is free to all. So the length is
+// added bit by bit, and the compiler kept from putting the bits together. It is
+// a global function so that its many paths are verified only once.
+__noinline int in_several_buffers(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	__u64 bytes;
+
+	bytes = bpf_xdp_get_buff_len(ctx);
+	if (bytes >= 2 * LARGEST_BIT)
+		return 1;
+#pragma unroll
+	for (__u64 bit = LARGEST_BIT; bit; bit >>= 1) {
+		if (bytes & bit) {
+			data += bit;
+			asm volatile("" : "+r"(data));
+		}
+	}
+	return data > end;
+}
+
+// end_with counts the outcome and says what the kernel shall do.
+static __always_inline int end_with(__u32 outcome, int action)
+{
+	__u64 *count = bpf_map_lookup_elem(&counts, &outcome);
+
+	if (count)
+		(*count)++;
+	return action;
 }
 
 SEC("xdp")
@@ -333,48 +372,31 @@ int steer(struct xdp_md *ctx)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	__u64 linear = end - data, bytes = linear;
-	__u32 zero = 0, queue = ctx->rx_queue_index;
+	__u32 queue = ctx->rx_queue_index;
 	struct question q = {};
-	struct counters *count;
 	struct local *local;
-	long action;
-
-	count = bpf_map_lookup_elem(&counts, &zero);
-	if (!count)
-		return XDP_PASS;
 
 	if (!ask(data, end, &q))
-		goto pass;
+		return end_with(PASSED, XDP_PASS);
 	local = bpf_map_lookup_elem(&locals, &q.address);
 	if (!local || !(local->flags & q.need))
-		goto pass;
+		return end_with(PASSED, XDP_PASS);
 
-	if (frags)
-		bytes = bpf_xdp_get_buff_len(ctx);
-	if (q.need == LOCAL_TAKE_IP && is_denied(&q.source, bytes)) {
-		count->denied++;
-		return XDP_DROP;
-	}
+	if (q.need == LOCAL_TAKE_IP && is_denied(ctx, &q.source))
+		return end_with(DENIED, XDP_DROP);
 
 	// An AF_XDP socket without XDP_USE_SG would lose the frame uncounted.
-	if (bytes > linear && bpf_map_lookup_elem(&xsks, &queue)) {
-		count->oversize++;
-		return XDP_DROP;
+	if (frags && in_several_buffers(ctx) && bpf_map_lookup_elem(&xsks, &queue))
+		return end_with(OVERSIZE, XDP_DROP);
+
+	switch (bpf_redirect_map(&xsks, queue, local->fail_action)) {
+	case XDP_REDIRECT:
+		return end_with(REDIRECTED, XDP_REDIRECT);
+	case XDP_PASS:
+		return end_with(FAIL_PASSED, XDP_PASS);
+	default:
+		return end_with(FAIL_DROPPED, XDP_DROP);
 	}
-
-	action = bpf_redirect_map(&xsks, queue, local->fail_action);
-	if (action == XDP_REDIRECT)
-		count->redirected++;
-	else if (action == XDP_PASS)
-		count->fail_passed++;
-	else
-		count->fail_dropped++;
-	return action;
-
-pass:
-	count->passed++;
-	return XDP_PASS;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";
