@@ -319,8 +319,15 @@ func (s *Socket) Facts() Facts { return s.facts }
 func (s *Socket) Statistics() (Statistics, error) { return ReadStatistics(s.fd) }
 
 // Close closes the descriptor. The queue is free again when every process that
-// has mapped the socket's rings has closed it too.
-func (s *Socket) Close() error { return unix.Close(s.fd) }
+// has mapped the socket's rings has closed it too. Closing again does nothing.
+func (s *Socket) Close() error {
+	if s.fd < 0 {
+		return nil
+	}
+	fd := s.fd
+	s.fd = -1
+	return unix.Close(fd)
+}
 
 func (c SocketConfig) complete() (SocketConfig, error) {
 	if c.UMEM == nil {

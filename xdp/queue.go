@@ -244,9 +244,14 @@ func (q *Queue) ZeroCopy() bool { return q.zeroCopy }
 // Close unmaps the rings and closes the descriptor. The chunks the socket
 // holds stay marked as its own: another process may go on with it, or
 // handover.Replace takes them back when a new socket stands in for it. No
-// method but Counters may be called afterwards.
+// method but Counters may be called afterwards; closing again does nothing.
 func (q *Queue) Close() error {
-	return errors.Join(q.unmap(), unix.Close(q.fd))
+	if q.fd < 0 {
+		return nil
+	}
+	fd := q.fd
+	q.fd = -1
+	return errors.Join(q.unmap(), unix.Close(fd))
 }
 
 func (q *Queue) unmap() error {

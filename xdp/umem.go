@@ -138,9 +138,15 @@ func (u *UMEM) NewPool() (*nic.Pool, error) {
 }
 
 // Close unmaps the memory and closes its descriptor. Sockets opened over it
-// keep the pages until they are closed too.
+// keep the pages until they are closed too. Pools, queues and the custody table
+// must not be used any more. Closing again does nothing.
 func (u *UMEM) Close() error {
-	return errors.Join(unix.Munmap(u.mem), unix.Close(u.fd))
+	if u.fd < 0 {
+		return nil
+	}
+	fd := u.fd
+	u.fd = -1
+	return errors.Join(unix.Munmap(u.mem), unix.Close(fd))
 }
 
 func (c UMEMConfig) complete() (UMEMConfig, error) {

@@ -11,6 +11,7 @@ package handover
 
 import (
 	"fmt"
+	"math/bits"
 
 	"fairlead/dataplane/nic"
 	"fairlead/xdp"
@@ -102,9 +103,9 @@ func inspect(u *xdp.UMEM, queues []*xdp.Queue) ([]xdp.Holder, Report, error) {
 
 // survey is the work on one UMEM: a copy of its marks, put right step by step.
 type survey struct {
-	holders   []xdp.Holder
-	chunkSize uint64
-	report    Report
+	holders []xdp.Holder
+	shift   int // log2 of the chunk size
+	report  Report
 }
 
 func newSurvey(u *xdp.UMEM, queues []*xdp.Queue) (*survey, error) {
@@ -119,8 +120,8 @@ func newSurvey(u *xdp.UMEM, queues []*xdp.Queue) (*survey, error) {
 		seen[q.Port()] = true
 	}
 	return &survey{
-		holders:   append([]xdp.Holder(nil), u.Custody().Holders()...),
-		chunkSize: uint64(u.Config().ChunkSize),
+		holders: append([]xdp.Holder(nil), u.Custody().Holders()...),
+		shift:   bits.TrailingZeros(uint(u.Config().ChunkSize)),
 	}, nil
 }
 
@@ -168,7 +169,7 @@ func (s *survey) settle(q *xdp.Queue) {
 // takeBack marks the chunks that h holds as the worker's.
 func (s *survey) takeBack(addrs []uint64, h xdp.Holder) {
 	for _, addr := range addrs {
-		if i := addr / s.chunkSize; i < uint64(len(s.holders)) && s.holders[i] == h {
+		if i := addr >> s.shift; i < uint64(len(s.holders)) && s.holders[i] == h {
 			s.holders[i] = xdp.HeldByWorker
 		}
 	}
@@ -179,7 +180,7 @@ func (s *survey) takeBack(addrs []uint64, h xdp.Holder) {
 func (s *survey) giveBack(addrs []uint64, h xdp.Holder) int {
 	n := 0
 	for _, addr := range addrs {
-		if i := addr / s.chunkSize; i < uint64(len(s.holders)) && s.holders[i] == xdp.HeldByWorker {
+		if i := addr >> s.shift; i < uint64(len(s.holders)) && s.holders[i] == xdp.HeldByWorker {
 			s.holders[i] = h
 			n++
 		}

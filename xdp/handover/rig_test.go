@@ -21,7 +21,7 @@ type rig struct {
 	view    []*xdp.Queue
 }
 
-func newRig(t *testing.T, chunks, ringSize int) *rig {
+func newRig(t testing.TB, chunks, ringSize int) *rig {
 	t.Helper()
 	r := &rig{lab: xdptest.New(t, 2, 1)}
 	var err error
@@ -45,7 +45,7 @@ func newRig(t *testing.T, chunks, ringSize int) *rig {
 	return r
 }
 
-func (r *rig) open(t *testing.T, port, ringSize int) *xdp.Socket {
+func (r *rig) open(t testing.TB, port, ringSize int) *xdp.Socket {
 	t.Helper()
 	link := r.lab.Link(port)
 	var s *xdp.Socket
@@ -60,7 +60,7 @@ func (r *rig) open(t *testing.T, port, ringSize int) *xdp.Socket {
 	return s
 }
 
-func (r *rig) attach(t *testing.T, s *xdp.Socket) *xdp.Queue {
+func (r *rig) attach(t testing.TB, s *xdp.Socket) *xdp.Queue {
 	t.Helper()
 	fd, err := unix.FcntlInt(uintptr(s.FD()), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
@@ -74,7 +74,7 @@ func (r *rig) attach(t *testing.T, s *xdp.Socket) *xdp.Queue {
 }
 
 // inspect looks at the rings and demands that every chunk is accounted for.
-func (r *rig) inspect(t *testing.T) handover.Report {
+func (r *rig) inspect(t testing.TB) handover.Report {
 	t.Helper()
 	report, err := handover.Inspect(r.umem, r.view...)
 	if err != nil {
@@ -84,7 +84,7 @@ func (r *rig) inspect(t *testing.T) handover.Report {
 	return report
 }
 
-func checkReport(t *testing.T, report handover.Report, u *xdp.UMEM) {
+func checkReport(t testing.TB, report handover.Report, u *xdp.UMEM) {
 	t.Helper()
 	if sum := report.Free + report.Fill + report.TX; sum != u.Config().Chunks || report.Conflicts != 0 {
 		t.Fatalf("%d chunks of %d are accounted for: %v", sum, u.Config().Chunks, report)
@@ -106,7 +106,7 @@ func frame(serial uint32) []byte {
 
 // serial reads a frame's serial number and fails the test when any of its
 // bytes was changed.
-func serial(t *testing.T, f []byte) uint32 {
+func serial(t testing.TB, f []byte) uint32 {
 	t.Helper()
 	n := binary.BigEndian.Uint32(f[14:])
 	if len(f) != 60+int(n%200) || crc32.ChecksumIEEE(f[22:])^n != binary.BigEndian.Uint32(f[18:]) {
