@@ -123,17 +123,16 @@ func rewriteQuotedTransport(frame []byte, info *packet.Info, pseudo packet.Delta
 // was.
 func rewriteQuotedSCTP(frame []byte, info *packet.Info, quote []byte, to *NATArgs) (body packet.Delta) {
 	h := packet.SCTP(quote)
-	from := binary.LittleEndian.Uint32(h)
+	length := quotedLen(frame, info)
+	if len(quote) >= packet.SCTPLen && length >= packet.SCTPLen && h.Checksum() != 0 {
+		old := binary.BigEndian.Uint32(quote[packet.SCTPChecksumOffset:])
+		h.SetChecksum(h.Checksum() ^ portsDifference(h, to, length))
+		body = body.Long(old, binary.BigEndian.Uint32(quote[packet.SCTPChecksumOffset:]))
+	}
 	body = body.Word(h.SrcPort(), to.SrcPort).Word(h.DstPort(), to.DstPort)
 	h.SetSrcPort(to.SrcPort)
 	h.SetDstPort(to.DstPort)
-	length := quotedLen(frame, info)
-	if len(quote) < packet.SCTPLen || length < packet.SCTPLen || h.Checksum() == 0 {
-		return body
-	}
-	old := binary.BigEndian.Uint32(quote[packet.SCTPChecksumOffset:])
-	h.SetChecksum(h.Checksum() ^ crcDifference(from, binary.LittleEndian.Uint32(h), length))
-	return body.Long(old, binary.BigEndian.Uint32(quote[packet.SCTPChecksumOffset:]))
+	return body
 }
 
 // quotedLen is the length in bytes of the quoted packet's transport header and

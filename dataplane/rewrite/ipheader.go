@@ -15,6 +15,7 @@ type ipv4Fields struct {
 
 // putIPv4 writes a whole header of packet.IPv4MinLen bytes, checksum included.
 func putIPv4(h packet.IPv4, f *ipv4Fields) {
+	h = h[:packet.IPv4MinLen]
 	h.SetVersionHeaderLen(packet.IPv4MinLen)
 	h.SetTOS(f.tos)
 	h.SetTotalLen(uint16(f.length))
@@ -22,10 +23,21 @@ func putIPv4(h packet.IPv4, f *ipv4Fields) {
 	h.SetFlagsOffset(f.flags)
 	h.SetTTL(f.ttl)
 	h.SetProto(f.proto)
-	h.SetChecksum(0)
 	h.SetSrc(f.src)
 	h.SetDst(f.dst)
-	h.SetChecksum(packet.Checksum(h[:packet.IPv4MinLen]))
+	h.SetChecksum(f.checksum())
+}
+
+// checksum is the header checksum. It is computed from the fields: reading the
+// header back, in other widths than it was just written in, makes the processor
+// wait for its own stores.
+func (f *ipv4Fields) checksum() uint16 {
+	src, dst := uint32(f.src.Lo), uint32(f.dst.Lo)
+	sum := uint32(packet.IPv4MinLen/4|4<<4)<<8 | uint32(f.tos)
+	sum += uint32(uint16(f.length)) + uint32(f.id) + uint32(f.flags)
+	sum += uint32(f.ttl)<<8 | uint32(f.proto)
+	sum += src>>16 + src&0xffff + dst>>16 + dst&0xffff
+	return packet.Finish(sum)
 }
 
 // ipv6Fields are what a new IPv6 header says.
@@ -40,6 +52,7 @@ type ipv6Fields struct {
 
 // putIPv6 writes a whole header of packet.IPv6Len bytes.
 func putIPv6(h packet.IPv6, f *ipv6Fields) {
+	h = h[:packet.IPv6Len]
 	h.SetFirst(f.trafficClass, f.label)
 	h.SetPayloadLen(uint16(f.payload))
 	h.SetNextHeader(f.next)

@@ -66,7 +66,7 @@ func NAT(frame []byte, info *packet.Info, to *NATArgs) reason.Reason {
 // pseudo-header has the addresses too.
 func setAddrs(frame []byte, info *packet.Info, src, dst packet.Addr) packet.Delta {
 	if info.Kind == packet.KindIPv4 {
-		h := packet.IPv4(frame[info.L3:])
+		h := packet.IPv4(frame[info.L3:][:packet.IPv4MinLen])
 		change := packet.Delta(0).
 			Long(uint32(h.Src().Lo), uint32(src.Lo)).
 			Long(uint32(h.Dst().Lo), uint32(dst.Lo))
@@ -75,7 +75,7 @@ func setAddrs(frame []byte, info *packet.Info, src, dst packet.Addr) packet.Delt
 		h.SetChecksum(change.Apply(h.Checksum()))
 		return change
 	}
-	h := packet.IPv6(frame[info.L3:])
+	h := packet.IPv6(frame[info.L3:][:packet.IPv6Len])
 	change := packet.Delta(0).Addr(h.Src(), src).Addr(h.Dst(), dst)
 	h.SetSrc(src)
 	h.SetDst(dst)
@@ -83,6 +83,7 @@ func setAddrs(frame []byte, info *packet.Info, src, dst packet.Addr) packet.Delt
 }
 
 func natTCP(h packet.TCP, change packet.Delta, to *NATArgs) {
+	h = h[:packet.TCPMinLen]
 	change = change.Word(h.SrcPort(), to.SrcPort).Word(h.DstPort(), to.DstPort)
 	h.SetSrcPort(to.SrcPort)
 	h.SetDstPort(to.DstPort)
@@ -90,6 +91,7 @@ func natTCP(h packet.TCP, change packet.Delta, to *NATArgs) {
 }
 
 func natUDP(h packet.UDP, change packet.Delta, to *NATArgs) {
+	h = h[:packet.UDPLen]
 	change = change.Word(h.SrcPort(), to.SrcPort).Word(h.DstPort(), to.DstPort)
 	h.SetSrcPort(to.SrcPort)
 	h.SetDstPort(to.DstPort)
@@ -106,11 +108,18 @@ func natSCTP(segment []byte, to *NATArgs) {
 	if h.SrcPort() == to.SrcPort && h.DstPort() == to.DstPort {
 		return
 	}
-	keep := h.Checksum() == 0 && packet.SCTPChecksum(segment) != 0
-	from := binary.LittleEndian.Uint32(h)
+	none := h.Checksum() == 0 && packet.SCTPChecksum(segment) != 0
+	if !none {
+		h.SetChecksum(h.Checksum() ^ portsDifference(h, to, len(segment)))
+	}
 	h.SetSrcPort(to.SrcPort)
 	h.SetDstPort(to.DstPort)
-	if !keep {
-		h.SetChecksum(h.Checksum() ^ crcDifference(from, binary.LittleEndian.Uint32(h), len(segment)))
-	}
+}
+
+// portsDifference is by how much the CRC32c of an SCTP packet of n bytes will
+// change with its ports.
+func portsDifference(h packet.SCTP, to *NATArgs, n int) uint32 {
+	var ports [4]byte
+	binary.BigEndian.PutUint32(ports[:], uint32(to.SrcPort)<<16|uint32(to.DstPort))
+	return crcDifference(binary.LittleEndian.Uint32(h), binary.LittleEndian.Uint32(ports[:]), n)
 }

@@ -15,6 +15,6 @@ func DecrementTTL(frame []byte, info *packet.Info) {
 	}
 	h := packet.IPv4(frame[info.L3:])
 	old := h.TTLProto()
-	h.SetTTL(h.TTL() - 1)
-	h.SetChecksum(packet.Update16(h.Checksum(), old, h.TTLProto()))
+	h.SetTTL(uint8(old>>8) - 1)
+	h.SetChecksum(packet.Update16(h.Checksum(), old, old-1<<8))
 }

@@ -55,8 +55,10 @@ func (b *Buf) pushOuter(info *packet.Info, outer *OuterArgs, between int, proto 
 	if ipLen+payload > maxOuterLen {
 		return nil, reason.TooBig
 	}
-	b.moveLink(info, l3)
-	b.End = inner + int(info.IPLen)
+	if info.VLANs > 0 {
+		b.moveLink(info, l3) // otherwise everything before the packet is written below
+	}
+	b.Start, b.End = l3-int(info.L3), inner+int(info.IPLen)
 	frame := b.Frame()
 	SetMACs(frame, outer.DstMAC, outer.SrcMAC)
 	if is4 {
