@@ -1,0 +1,149 @@
+// Package rig puts a running Fairlead into a lab: the demo and the end-to-end
+// tests are written with it.
+package rig
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"fairlead/controlplane/api"
+	"fairlead/perf/lab"
+)
+
+// Build compiles the fairlead binary into dir.
+func Build(dir string) (string, error) {
+	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	binary := filepath.Join(dir, "fairlead")
+	build := exec.Command("go", "build", "-o", binary, "./cmd/fairlead")
+	build.Dir = string(bytes.TrimSpace(root))
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build fairlead: %w\n%s", err, out)
+	}
+	return binary, nil
+}
+
+// Node is a running `fairlead run` on a lab host.
+type Node struct {
+	Binary string
+	Config string // path of its configuration file
+	Socket string
+	host   *lab.Host
+	client *api.Client
+
+	mu      sync.Mutex
+	process *lab.Process
+}
+
+// Start runs fairlead on a host with the given configuration, keeping its
+// files in dir, and returns when it forwards.
+func Start(ctx context.Context, binary, dir string, host *lab.Host, toml string) (*Node, error) {
+	n := &Node{Binary: binary, Config: filepath.Join(dir, "fairlead.toml"), Socket: filepath.Join(dir, "fairlead.sock"), host: host}
+	n.client = api.NewClient(n.Socket)
+	if err := n.write(toml); err != nil {
+		return nil, err
+	}
+	return n, n.Launch(ctx)
+}
+
+// Launch starts the process, for the first time or after Stop.
+func (n *Node) Launch(ctx context.Context) error {
+	p, err := n.host.Start(exec.Command(n.Binary, "run", "--config", n.Config, "--socket", n.Socket))
+	if err != nil {
+		return err
+	}
+	n.mu.Lock()
+	n.process = p
+	n.mu.Unlock()
+	if err := n.Until(ctx, func(s *api.Status) bool { return s.Generation.Acknowledged > 0 }); err != nil {
+		return fmt.Errorf("fairlead does not come up: %w\n%s", err, p.Output())
+	}
+	return nil
+}
+
+func (n *Node) write(toml string) error {
+	tmp := n.Config + ".new"
+	if err := os.WriteFile(tmp, []byte(toml), 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, n.Config)
+}
+
+// Status asks the node how it is.
+func (n *Node) Status(ctx context.Context) (*api.Status, error) { return n.client.Status(ctx) }
+
+// Until asks for the status until it fulfils cond, the process ends, or ctx
+// does.
+func (n *Node) Until(ctx context.Context, cond func(*api.Status) bool) error {
+	var last error
+	for {
+		s, err := n.Status(ctx)
+		if err == nil && cond(s) {
+			return nil
+		}
+		last = err
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), last)
+		case <-n.Process().Done():
+			return fmt.Errorf("fairlead has ended:\n%s", n.Process().Output())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+// Reload gives the node another configuration and returns when every worker
+// decides by it.
+func (n *Node) Reload(ctx context.Context, toml string) error {
+	before, err := n.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if err := n.write(toml); err != nil {
+		return err
+	}
+	if err := n.Process().Signal(syscall.SIGHUP); err != nil {
+		return err
+	}
+	return n.Until(ctx, func(s *api.Status) bool {
+		return s.Generation.Published > before.Generation.Published && s.Generation.Acknowledged >= s.Generation.Published
+	})
+}
+
+// Balance waits until the ledger balances with nothing in flight: the traffic
+// must have ended.
+func (n *Node) Balance(ctx context.Context) (*api.Status, error) {
+	var final *api.Status
+	err := n.Until(ctx, func(s *api.Status) bool {
+		final = s
+		return s.Ledger.Difference == 0 && s.Ledger.InFlight == 0
+	})
+	if err != nil {
+		return nil, fmt.Errorf("the ledger does not balance: %+v: %w", final, err)
+	}
+	return final, nil
+}
+
+// Process is the control process.
+func (n *Node) Process() *lab.Process {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.process
+}
+
+// Log is what the node has written.
+func (n *Node) Log() []byte { return n.Process().Output() }
+
+// Stop ends the node in good order.
+func (n *Node) Stop() error { return n.Process().Stop(10 * time.Second) }
