@@ -308,8 +308,12 @@ func (v *validator) claims() {
 		same := a.VIP == b.VIP && a.Protocol == b.Protocol && all(holder) == all(i)
 		if same && b.Ports.First <= a.Ports.Last {
 			first, second := min(holder, i), max(holder, i)
-			v.report(KindService, second, -1, "port", "service %q: %s %s %s already belongs to service %q", services[second].Name,
-				b.VIP, b.Protocol, portsText(PortRange{b.Ports.First, min(a.Ports.Last, b.Ports.Last)}), services[first].Name)
+			shared, verb := PortRange{b.Ports.First, min(a.Ports.Last, b.Ports.Last)}, "belongs"
+			if shared.First != shared.Last && shared != AllPorts {
+				verb = "belong"
+			}
+			v.report(KindService, second, -1, "port", "service %q: %s %s %s already %s to service %q", services[second].Name,
+				b.VIP, b.Protocol, portsText(shared), verb, services[first].Name)
 		}
 		if !same || b.Ports.Last > a.Ports.Last {
 			holder = i
