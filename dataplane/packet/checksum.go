@@ -130,12 +130,13 @@ func (d Delta) Long(oldLong, newLong uint32) Delta {
 
 // Addr adds the change of an address to another of the same family.
 func (d Delta) Addr(oldAddr, newAddr Addr) Delta {
-	if oldAddr.Is4() {
-		return d.Long(uint32(oldAddr.Lo), uint32(newAddr.Lo))
-	}
-	return d + Delta(fold64(^oldAddr.Hi)) + Delta(fold64(^oldAddr.Lo)) +
-		Delta(fold64(newAddr.Hi)) + Delta(fold64(newAddr.Lo))
+	// The mapped prefixes of two IPv4 addresses cancel out.
+	return d + halves(^oldAddr.Hi) + halves(^oldAddr.Lo) + halves(newAddr.Hi) + halves(newAddr.Lo)
 }
+
+// halves adds the two halves of v, which is the same number to ones'
+// complement arithmetic and leaves a Delta room.
+func halves(v uint64) Delta { return Delta(v>>32 + v&0xffffffff) }
 
 // Apply is the checksum after the changes: the complement of the sum of the
 // old checksum's complement and the changes (RFC 1624, equation 3). A UDP

@@ -48,7 +48,6 @@ func parseIPv4(frame []byte, l3 int, info *Info) reason.Reason {
 // ipv4MinChecksumOK verifies the checksum of a header without options: the
 // words and the checksum among them add up to 0xffff.
 func ipv4MinChecksumOK(h IPv4) bool {
-	_ = h[IPv4MinLen-1]
 	sum, carry := bits.Add64(binary.LittleEndian.Uint64(h), binary.LittleEndian.Uint64(h[8:]), 0)
 	sum, carry = bits.Add64(sum, uint64(binary.LittleEndian.Uint32(h[16:])), carry)
 	return fold64(sum+carry) == 0xffff
