@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,12 +15,15 @@ import (
 )
 
 var (
-	fencedBlock   = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
-	makeTarget    = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
-	makeCommand   = regexp.MustCompile(`(?m)(?:^|&& )\s*(?:sudo )?make ([a-z][a-z-]*)`)
-	relativeLink  = regexp.MustCompile(`\]\(([^):#]+)(?:#[^)]*)?\)`)
-	codeInMarkup  = regexp.MustCompile("`[^`\n]+`")
-	fencedMarkers = regexp.MustCompile("(?m)^```")
+	fencedBlock     = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
+	makeTarget      = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
+	makeCommand     = regexp.MustCompile(`(?m)(?:^|&& )\s*(?:sudo )?make ([a-z][a-z-]*)`)
+	ownCommand      = regexp.MustCompile(`(?m)(?:^|[\s/])fairlead((?: [a-z]+)+)((?: +--[a-z-]+(?: +[^\s-]\S*)?)*)`)
+	versionVariable = regexp.MustCompile(`-X (\S+)=\$\(VERSION\)`)
+	flagName        = regexp.MustCompile(`--[a-z-]+`)
+	relativeLink    = regexp.MustCompile(`\]\(([^):#]+)(?:#[^)]*)?\)`)
+	codeInMarkup    = regexp.MustCompile("`[^`\n]+`")
+	fencedMarkers   = regexp.MustCompile("(?m)^```")
 )
 
 // documents lists the Markdown files for readers.
@@ -105,6 +109,54 @@ func TestDocumentedMakeTargets(t *testing.T) {
 	if named == 0 {
 		t.Error("the documentation names no make target")
 	}
+}
+
+// TestDocumentedCommands asks the program for help on every command of the
+// documentation, and looks for the flags there.
+func TestDocumentedCommands(t *testing.T) {
+	binary := buildAsTheMakefileDoes(t, "v1.2.3-test")
+	if out, err := exec.Command(binary, "version").Output(); err != nil || string(out) != "fairlead v1.2.3-test\n" {
+		t.Errorf("the Makefile does not set the version: %q, %v", out, err)
+	}
+	helps := map[string]string{} // by command
+	for _, file := range append(documents(t), "CHANGELOG.md") {
+		for _, code := range codeIn(read(t, file)) {
+			for _, m := range ownCommand.FindAllStringSubmatch(code, -1) {
+				command, flags := m[1], flagName.FindAllString(m[2], -1)
+				if _, asked := helps[command]; !asked {
+					out, err := exec.Command(binary, append(strings.Fields(command), "--help")...).CombinedOutput()
+					if err != nil {
+						t.Errorf("%s names `fairlead%s`: %v\n%s", file, command, err, out)
+					}
+					helps[command] = string(out)
+				}
+				for _, flag := range flags {
+					if !regexp.MustCompile(`(?m)[ ,]` + flag + `\b`).MatchString(helps[command]) {
+						t.Errorf("%s names `fairlead%s %s`, which is no flag of it:\n%s", file, command, flag, helps[command])
+					}
+				}
+			}
+		}
+	}
+	if len(helps) == 0 {
+		t.Error("the documentation names no command")
+	}
+}
+
+// buildAsTheMakefileDoes builds the program with the version set by the linker,
+// which is silent when there is no such variable.
+func buildAsTheMakefileDoes(t *testing.T, version string) string {
+	t.Helper()
+	variable := versionVariable.FindStringSubmatch(read(t, "Makefile"))
+	if variable == nil {
+		t.Fatal("the Makefile sets no version")
+	}
+	binary := filepath.Join(t.TempDir(), "fairlead")
+	cmd := exec.Command("go", "build", "-ldflags", "-X "+variable[1]+"="+version, "-o", binary, "./cmd/fairlead")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building: %v\n%s", err, out)
+	}
+	return binary
 }
 
 // TestDocumentedFiles follows every link to a file of the repository.

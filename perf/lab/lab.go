@@ -6,6 +6,19 @@
 // a killed process left behind is found and removed by the next one. Interfaces
 // are created inside their namespaces and never appear in the caller's.
 //
+// A test begins with a topology and closes it at its end:
+//
+//	topo, err := lab.TwoArm(lab.Config{Backends: 3, Queues: 2})
+//	if err != nil {
+//		t.Fatal(err)
+//	}
+//	t.Cleanup(func() {
+//		if err := topo.Close(); err != nil {
+//			t.Error(err)
+//		}
+//	})
+//	lb, err := topo.LB.Start(exec.Command(binary, "run", "--config", file))
+//
 // All addresses come from the ranges kept for documentation and benchmarks
 // (198.18.0.0/15, 2001:db8::/32). Building a lab needs CAP_SYS_ADMIN and
 // CAP_NET_ADMIN, in practice root.
