@@ -77,12 +77,10 @@ type cursorSet [cursorWays]cursor
 // this backend is made for a short while (pauseMS).
 func (w *Worker) Bind(f *Flow, ports []PortRange, now Time, timeout uint32) (Ref, BindResult) {
 	w.now = now
-	f.prepare(now, timeout)
-	forward := f.ForwardKey()
-	if ref, dir, ok := w.t.Lookup(&forward, w.t.Hash(&forward), now, f); ok && dir == Forward {
-		w.count.existing.Add(1)
+	if ref, ok := w.existing(f, now, timeout); ok {
 		return ref, Existing
 	}
+	f.prepare(now, timeout)
 	total, shape := measure(ports)
 	if total == 0 {
 		w.count.exhausted.Add(1)
@@ -100,6 +98,7 @@ func (w *Worker) Bind(f *Flow, ports []PortRange, now Time, timeout uint32) (Ref
 	}
 	if got := w.bindTuple(rec, f, ports, total, c, now); got != Bound {
 		w.list(rec)
+		f.SNAT, f.SNATPort = 0, 0
 		return NoRef, got
 	}
 	switch ref, got := w.addForward(rec, f, now); got {

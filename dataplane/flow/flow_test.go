@@ -83,3 +83,5 @@ func TestBindAndReply(t *testing.T) {
 }
 
 var testTimeouts = Timeouts{HalfOpen: 60_000, Established: 3_600_000, FinWait: 120_000, Closed: 10_000, Unreplied: 30_000, Stream: 180_000}
+
+const tcpACK = 1 << 4

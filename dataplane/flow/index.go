@@ -47,17 +47,6 @@ func (b *bucket) passed() uint64 { return atomic.LoadUint64(&b[0]) }
 
 func (b *bucket) slot(i int) uint64 { return atomic.LoadUint64(&b[i]) }
 
-// matches has bit i set when word i+1 has the tag. It branches on nothing:
-// which slot of a bucket holds a key is a coin toss that a processor guesses
-// wrong.
-func (b *bucket) matches(tag uint64) uint {
-	return same(b.slot(1), tag) | same(b.slot(2), tag)<<1 | same(b.slot(3), tag)<<2 | same(b.slot(4), tag)<<3 |
-		same(b.slot(5), tag)<<4 | same(b.slot(6), tag)<<5 | same(b.slot(7), tag)<<6
-}
-
-// same is 1 when the slot has the tag, else 0.
-func same(slot, tag uint64) uint { return uint(((slot^tag)>>33 - 1) >> 63) }
-
 // tagged reports whether the index has a slot with the hash's tag where the
 // hash's key would be. If not, nobody has the key; if so, almost surely
 // somebody has or had it.
@@ -65,8 +54,10 @@ func (t *Table) tagged(hash uint64) bool {
 	tag := slotTag(hash)
 	for i := uint64(0); i < maxProbes; i++ {
 		b := t.probe(hash, i)
-		if b.matches(tag) != 0 {
-			return true
+		for s := 1; s < len(b); s++ {
+			if b.slot(s)&tagMask == tag {
+				return true
+			}
 		}
 		if b.passed() == 0 {
 			return false

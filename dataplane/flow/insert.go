@@ -27,13 +27,19 @@ const (
 // tuple belongs to another flow.
 func (w *Worker) Insert(f *Flow, now Time, timeout uint32) (ref Ref, ok bool) {
 	w.now = now
+	if len(w.free) == 0 {
+		// Nothing is evicted for a flow that is there already.
+		if ref, ok := w.existing(f, now, timeout); ok {
+			return ref, true
+		}
+	}
 	f.prepare(now, timeout)
 	rec, ok := w.take(now)
 	if !ok {
-		return w.insertFull(f, now)
+		w.count.full.Add(1)
+		return NoRef, false
 	}
-	r := &w.t.records[rec]
-	r.write(f)
+	w.t.records[rec].write(f)
 	if f.SNAT != 0 {
 		k := f.ReplyKey()
 		h := w.t.Hash(&k)
@@ -42,7 +48,7 @@ func (w *Worker) Insert(f *Flow, now Time, timeout uint32) (ref Ref, ok bool) {
 				w.count.noRoom.Add(1)
 			}
 			w.discard(rec)
-			return NoRef, false
+			return w.existing(f, now, timeout)
 		}
 	}
 	ref, got := w.addForward(rec, f, now)
@@ -50,6 +56,20 @@ func (w *Worker) Insert(f *Flow, now Time, timeout uint32) (ref Ref, ok bool) {
 		w.t.Refresh(ref, f, now, timeout)
 	}
 	return ref, got != keyNoRoom
+}
+
+// existing finds the flow that has f's forward key and copies it to f.
+func (w *Worker) existing(f *Flow, now Time, timeout uint32) (Ref, bool) {
+	k := f.ForwardKey()
+	ref, _, ok := w.t.Lookup(&k, w.t.Hash(&k), now, f)
+	if !ok {
+		return NoRef, false
+	}
+	w.count.existing.Add(1)
+	if f.State == StateAffinity {
+		w.t.Refresh(ref, f, now, timeout)
+	}
+	return ref, true
 }
 
 // prepare completes a flow that is about to be written.
@@ -84,17 +104,6 @@ func (w *Worker) addForward(rec uint32, f *Flow, now Time) (Ref, outcome) {
 	}
 }
 
-// insertFull is Insert with no record to be had: the flow may still exist.
-func (w *Worker) insertFull(f *Flow, now Time) (Ref, bool) {
-	k := f.ForwardKey()
-	if ref, dir, ok := w.t.Lookup(&k, w.t.Hash(&k), now, f); ok && dir == Forward {
-		w.count.existing.Add(1)
-		return ref, true
-	}
-	w.count.full.Add(1)
-	return NoRef, false
-}
-
 // claim publishes the slot unless a flow holds the key; "holds" includes one
 // that rests. When the holder is live, it is copied to f and named in *ref
 // (either may be nil).
@@ -122,8 +131,11 @@ func (t *Table) holder(k *Key, hash uint64, now Time, f *Flow, kill bool) (rec u
 	tag := slotTag(hash)
 	for i := uint64(0); i < maxProbes; i++ {
 		b := t.probe(hash, i)
-		for m := b.matches(tag); m != 0; m &= m - 1 {
-			v := b.slot(firstSlot(m))
+		for s := 1; s < len(b); s++ {
+			v := b.slot(s)
+			if v&tagMask != tag {
+				continue
+			}
 			for {
 				l, ok := t.match(v, k, f, now)
 				if !ok {
@@ -209,7 +221,9 @@ func (w *Worker) search(now Time) (uint32, bool) {
 		case l.passed(now):
 			if r.kill(l) {
 				w.release(rec)
-				w.count.expired.Add(1)
+				if l&lifeResting == 0 {
+					w.count.expired.Add(1)
+				}
 				return rec, true
 			}
 			continue

@@ -1,9 +1,6 @@
 package flow
 
-import (
-	"math/bits"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // Touch reads the index line that a lookup of hash begins with. Called for
 // every packet of a batch before the first Lookup, it lets the cache misses of
@@ -16,17 +13,17 @@ func (t *Table) Touch(hash uint64) uint64 {
 // TouchRecord reads the line of the record that a lookup of hash will probably
 // end at. It is the pass between Touch and Lookup; the value means nothing.
 func (t *Table) TouchRecord(hash uint64) uint64 {
+	tag := slotTag(hash)
 	b := &t.index[hash&t.mask]
-	if m := b.matches(slotTag(hash)); m != 0 {
-		if rec := uint32(b.slot(firstSlot(m))); uint64(rec) < uint64(len(t.records)) {
-			return t.records[rec].load(wordIdent)
+	for s := 1; s < len(b); s++ {
+		if v := b.slot(s); v&tagMask == tag {
+			if rec := uint32(v); uint64(rec) < uint64(len(t.records)) {
+				return t.records[rec].load(wordIdent)
+			}
 		}
 	}
 	return 0
 }
-
-// firstSlot is the place in the bucket of the first match.
-func firstSlot(matches uint) int { return 1 + bits.TrailingZeros(matches)&7 }
 
 // Lookup finds the live flow that has the key and copies it to f, which is
 // left alone when there is none. hash is Hash(k).
@@ -34,8 +31,11 @@ func (t *Table) Lookup(k *Key, hash uint64, now Time, f *Flow) (Ref, Direction, 
 	tag := slotTag(hash)
 	for i := uint64(0); i < maxProbes; i++ {
 		b := t.probe(hash, i)
-		for m := b.matches(tag); m != 0; m &= m - 1 {
-			v := b.slot(firstSlot(m))
+		for s := 1; s < len(b); s++ {
+			v := b.slot(s)
+			if v&tagMask != tag {
+				continue
+			}
 			if l, ok := t.match(v, k, f, now); ok && l.live(now) {
 				return Ref(uint32(v)), slotDirection(v), true
 			}

@@ -20,8 +20,10 @@ func (w *Worker) Sweep(now Time, n int) (expired int) {
 			if r.kill(l) {
 				w.release(rec)
 				w.list(rec)
-				w.count.expired.Add(1)
-				expired++
+				if l&lifeResting == 0 {
+					w.count.expired.Add(1)
+					expired++
+				}
 			}
 		case w.verify && !w.whole(rec):
 			if r.kill(l) {
