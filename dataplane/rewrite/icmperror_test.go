@@ -223,3 +223,41 @@ func TestICMPErrorNATOfQuoteCutInChecksum(t *testing.T) {
 		})
 	}
 }
+
+// The CRC of a quoted SCTP packet is left as it is where its change cannot be
+// known: in a fragment, behind extension headers, and where there is none.
+func TestICMPErrorNATKeepsQuotedSCTPChecksum(t *testing.T) {
+	sctp4 := func(opts ...packettest.Option) []byte {
+		return packettest.SCTP(ap(snatEnd4), ap(backendEnd4), append(opts, packettest.PayloadLen(36))...)
+	}
+	none := sctp4()
+	clear(none[14+20+8 : 14+20+12])
+	for _, c := range []struct {
+		name  string
+		frame []byte
+		to    *NATArgs
+	}{
+		{"first fragment", packettest.ICMPError(ip(router4), ip(snat4), 11, 1, sctp4(packettest.Fragment(0, true, 3))), natArgs(vipEnd4, clientEnd4)},
+		{"no checksum (RFC 9653)", packettest.ICMPError(ip(router4), ip(snat4), 3, 1, none), natArgs(vipEnd4, clientEnd4)},
+		{"extension header", packettest.ICMPError(ip(router6), ip(snat6), 2, 0,
+			packettest.SCTP(ap(snatEnd6), ap(backendEnd6), packettest.DestOpts(1))), natArgs(vipEnd6, clientEnd6)},
+		{"first fragment, IPv6", packettest.ICMPError(ip(router6), ip(snat6), 3, 1,
+			packettest.SCTP(ap(snatEnd6), ap(backendEnd6), packettest.Fragment(0, true, 3), packettest.PayloadLen(36))), natArgs(vipEnd6, clientEnd6)},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			info := parse(t, c.frame)
+			quoted := packet.SCTP(c.frame[info.Inner.L4:])
+			was := quoted.Checksum()
+			if r := ICMPToClient(c.frame, info, c.to); r != reason.None {
+				t.Fatal(r)
+			}
+			verify(t, c.frame)
+			if got := quoted.Checksum(); got != was {
+				t.Errorf("the quoted checksum is %#08x, was %#08x", got, was)
+			}
+			if quoted.SrcPort() != c.to.DstPort || quoted.DstPort() != c.to.SrcPort {
+				t.Errorf("the quoted ports are %d and %d", quoted.SrcPort(), quoted.DstPort())
+			}
+		})
+	}
+}

@@ -76,7 +76,7 @@ func TestNeighborAdvert(t *testing.T) {
 			in:  packettest.NeighborSolicit(ip(client6), ip(vip6), packettest.Payload([]byte{14, 1, 1, 2, 3, 4, 5, 6})),
 			out: packettest.NeighborAdvert(ip(client6), ip(vip6), macs)},
 		{name: "behind an extension header", do: advert,
-			in:  packettest.NeighborSolicit(ip(client6), ip(vip6), packettest.DestOpts(1)),
+			in:  packettest.NeighborSolicit(ip(client6), ip(vip6), packettest.DestOpts(2)),
 			out: packettest.NeighborAdvert(ip(client6), ip(vip6), macs)},
 		{name: "duplicate address detection: to all nodes, not solicited", do: advert,
 			in: packettest.NeighborSolicit(ip("::"), ip(vip6)),

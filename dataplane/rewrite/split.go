@@ -20,7 +20,7 @@ func Split4(frame []byte, info *packet.Info, mtu int, second []byte) (n1, n2 int
 	h := packet.IPv4(frame[link : link+packetLen])
 	header := h.HeaderLen()
 	room := (mtu - header) &^ (packet.FragmentUnit - 1)
-	if mtu < header || room < packet.FragmentUnit {
+	if room < packet.FragmentUnit {
 		return 0, 0, false
 	}
 	payload := h[header:]
