@@ -201,3 +201,80 @@ func checkPicks(t *testing.T, r *rand.Rand, state *model.State, obs *model.Obser
 		}
 	}
 }
+
+// FuzzCompile: whatever state validation accepts compiles to an image that
+// opens, with the identities of any state before it. The state is random by
+// the seed and then bent in places that the other bytes choose.
+func FuzzCompile(f *testing.F) {
+	f.Add(uint64(1), uint64(2), []byte{})
+	f.Add(uint64(3), uint64(3), []byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12})
+	f.Add(uint64(9), uint64(10), []byte{3, 200, 5, 0, 2, 2})
+	f.Fuzz(func(t *testing.T, first, second uint64, bends []byte) {
+		before, obs := randomState(rand.New(rand.NewPCG(first, 0)))
+		result, err := Compile(before, obs, nil, Options{})
+		if err != nil {
+			t.Fatalf("a valid state does not compile: %v", err)
+		}
+		state, obs := randomState(rand.New(rand.NewPCG(second, 0)))
+		bend(state, bends)
+		valid := len(model.Validate(state)) == 0
+		result, err = Compile(state, obs, result.IDs, Options{Draining: drainAll(before)})
+		if (err == nil) != valid {
+			t.Fatalf("the state is valid: %v; compiling it says %v", valid, err)
+		}
+		if err != nil {
+			return
+		}
+		image, err := result.Builder.Encode(1)
+		if err != nil {
+			t.Fatalf("a compiled state does not encode: %v", err)
+		}
+		if _, err := fib.Open(image); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// bend changes fields of a state, two bytes to a change.
+func bend(s *model.State, bends []byte) {
+	for ; len(bends) >= 2; bends = bends[2:] {
+		what, v := bends[0], bends[1]
+		switch {
+		case what < 100 && len(s.Services) > 0:
+			svc := &s.Services[int(what)%len(s.Services)]
+			switch v % 8 {
+			case 0:
+				svc.Ports = model.PortRange{First: uint16(v), Last: uint16(what)}
+			case 1:
+				svc.Ports = model.AllPorts
+			case 2:
+				svc.Method = []model.Method{"", model.NAT, model.IPIP, model.L2}[v/8%4]
+			case 3:
+				svc.Pool = "pool-" + string('0'+v/8%8)
+			case 4:
+				svc.VIP = netip.AddrFrom4([4]byte{198, 18, v / 8 % 4, 1})
+			case 5:
+				svc.Timeouts.UDP = -1
+			case 6:
+				svc.Affinity.Enabled = true
+			case 7:
+				svc.SourceRanges = []netip.Prefix{netip.PrefixFrom(svc.VIP, int(v/8))}
+			}
+		case what < 200 && len(s.Pools) > 0:
+			p := &s.Pools[int(what)%len(s.Pools)]
+			p.Backends = append(p.Backends, model.Backend{Address: netip.AddrFrom4([4]byte{198, 18, v % 4, v}), Port: uint16(v % 3), Weight: int(v) * 1000})
+		default:
+			s.SNATs = append(s.SNATs, model.SNAT{Address: netip.AddrFrom4([4]byte{198, 18, v % 4, 200}), Ports: model.PortRange{First: uint16(v), Last: 200}})
+		}
+	}
+}
+
+// drainAll has every backend of a state drain.
+func drainAll(s *model.State) (out []DrainingBackend) {
+	for _, p := range s.Pools {
+		for _, b := range p.Backends {
+			out = append(out, DrainingBackend{Pool: p.Name, Backend: b})
+		}
+	}
+	return out
+}
