@@ -72,7 +72,7 @@ func newNodeWith(t testing.TB, qc nictest.Config, services ...testService) *node
 		n.queues[i] = nictest.New(n.pool, qc)
 		ports[i] = dataplane.PortQueue{Port: uint16(i), Queue: n.queues[i]}
 	}
-	counters := ledger.New(64, 64)
+	counters := ledger.New(256, 256)
 	n.ledger = counters.Ledger
 	n.worker, err = dataplane.NewWorker(dataplane.Config{
 		Pool: n.pool, Queues: ports, Flows: n.flows, Snapshots: &n.snaps, Counters: counters,

@@ -91,6 +91,19 @@ func (w *Worker) flushAll() {
 	}
 }
 
+// kickLeft kicks again for frames that earlier kicks have left in a TX ring:
+// nothing else would send them before the next frame comes.
+func (w *Worker) kickLeft() {
+	if w.Pool.Count(nic.OwnerTX) == 0 {
+		return
+	}
+	for _, q := range w.tx {
+		if q != nil {
+			q.Kick() // costs nothing when the ring is drained
+		}
+	}
+}
+
 // lose ends the journey of a frame that could not be sent.
 func (w *Worker) lose(f nic.Frame, r reason.Reason) {
 	w.Counters.Ledger.Ended[r]++

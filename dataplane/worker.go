@@ -162,6 +162,7 @@ func (w *Worker) Step() int {
 		}
 	}
 	w.flushAll()
+	w.kickLeft()
 	w.refill()
 	w.flows.Sweep(w.now, batchSweep)
 	l := w.Counters.Ledger
