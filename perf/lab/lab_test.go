@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -133,15 +134,26 @@ func TestDoEntersAndLeaves(t *testing.T) {
 }
 
 func TestStaleLabsAreRemoved(t *testing.T) {
-	// A process number beyond the kernel's largest (2^22) never lives.
-	const dead = 1<<22 + 1
 	l := newLab(t)
 	mine := addHost(t, l, "mine")
-	stale := &Lab{name: fmt.Sprintf("%s%d-1-", namePrefix, dead), spawn: l.spawn}
+	owner, err := mine.Start(exec.Command("sleep", "300"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale := &Lab{name: fmt.Sprintf("%s%d-1-", namePrefix, owner.Pid()), spawn: l.spawn}
 	left := addHost(t, stale, "left")
 	// An orphan: a process in the namespace whose starter is gone.
 	orphan := startOrphan(t, left)
 
+	if err := RemoveStale(); err != nil {
+		t.Fatal(err)
+	}
+	if got := namespacesOf(t, stale); len(got) != 1 {
+		t.Errorf("while its owner lives, the lab has %v", got)
+	}
+	if err := owner.Kill(); err != nil {
+		t.Fatal(err)
+	}
 	if err := RemoveStale(); err != nil {
 		t.Fatal(err)
 	}
