@@ -299,7 +299,7 @@ func (s *Socket) bind(cfg SocketConfig, mode uint16) error {
 		unix.EBUSY:      "another AF_XDP socket has this queue: stop the program that holds it",
 		unix.EINVAL:     "the interface has no such queue, or the driver does not take this configuration: compare ethtool -l",
 		unix.ENODEV:     "the interface is gone",
-		unix.ENETDOWN:   "the interface is down: set it up first",
+		unix.ENETDOWN:   "the interface is down: set it up first", // some drivers, with zero copy
 		unix.EOPNOTSUPP: "the driver cannot do this",
 		unix.EPERM:      "CAP_NET_RAW is needed",
 	})
@@ -332,6 +332,9 @@ func (s *Socket) Close() error {
 func (c SocketConfig) complete() (SocketConfig, error) {
 	if c.UMEM == nil {
 		return c, errors.New("no UMEM given")
+	}
+	if c.First != nil && c.First.fd < 0 {
+		return c, errors.New("the first socket is closed")
 	}
 	if c.Port >= nic.MaxPorts {
 		return c, fmt.Errorf("port %d: at most %d interfaces are driven", c.Port, nic.MaxPorts)

@@ -3,8 +3,6 @@ package xdp_test
 import (
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"fairlead/dataplane/nic"
 	"fairlead/xdp"
 	"fairlead/xdp/handover"
@@ -32,14 +30,9 @@ func newRig(t testing.TB, lab *xdptest.Lab, links, queue int, umemCfg xdp.UMEMCo
 	r := &rig{lab: lab, umem: umem}
 	t.Cleanup(func() { r.close(t) })
 	for port := range links {
-		s := r.open(t, port, queue, cfg)
-		r.sockets = append(r.sockets, s)
-		r.queues = append(r.queues, r.attach(t, s))
-		lab.Redirect(t, port, queue, s.FD())
+		r.sockets = append(r.sockets, r.open(t, port, queue, cfg))
 	}
-	if r.pool, _, err = handover.Adopt(umem, r.queues...); err != nil {
-		t.Fatal(err)
-	}
+	r.adopt(t)
 	var fds []int
 	for _, q := range r.queues {
 		fds = append(fds, q.FD())
@@ -50,7 +43,19 @@ func newRig(t testing.TB, lab *xdptest.Lab, links, queue int, umemCfg xdp.UMEMCo
 	return r
 }
 
-// open opens a socket as cfg says on a port.
+// adopt attaches to all sockets and takes them over.
+func (r *rig) adopt(t testing.TB) {
+	t.Helper()
+	for _, s := range r.sockets {
+		r.queues = append(r.queues, r.attach(t, s))
+	}
+	var err error
+	if r.pool, _, err = handover.Adopt(r.umem, r.queues...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// open opens a socket as cfg says on a port, and redirects the queue to it.
 func (r *rig) open(t testing.TB, port, queue int, cfg xdp.SocketConfig) *xdp.Socket {
 	t.Helper()
 	link := r.lab.Link(port)
@@ -60,6 +65,7 @@ func (r *rig) open(t testing.TB, port, queue int, cfg xdp.SocketConfig) *xdp.Soc
 		s, err = xdp.Open(cfg)
 		return err
 	})
+	r.lab.Redirect(t, port, queue, s.FD())
 	return s
 }
 
@@ -67,11 +73,7 @@ func (r *rig) open(t testing.TB, port, queue int, cfg xdp.SocketConfig) *xdp.Soc
 // process does.
 func (r *rig) attach(t testing.TB, s *xdp.Socket) *xdp.Queue {
 	t.Helper()
-	fd, err := unix.FcntlInt(uintptr(s.FD()), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := xdp.Attach(fd, r.umem, s.Geometry())
+	q, err := xdp.Attach(duplicate(t, s.FD()), r.umem, s.Geometry())
 	if err != nil {
 		t.Fatal(err)
 	}
