@@ -54,8 +54,8 @@ const (
 	cursorWays = 4
 )
 
-// cursor remembers, for one backend address, port and protocol, where the
-// search for a port goes on.
+// cursor remembers, for one backend address, port and protocol and one set of
+// ranges, where the search for a port goes on.
 type cursor struct {
 	backend uint64 // hash of the backend's address, port and protocol
 	shape   uint32 // fingerprint of the ranges it was made for; 0: unused
@@ -179,7 +179,8 @@ func (w *Worker) bindTuple(rec uint32, f *Flow, ports []PortRange, total uint32,
 	return Exhausted
 }
 
-// cursorOf finds the cursor of f's backend, or begins one at a random place.
+// cursorOf finds the cursor of f's backend, or begins one at a random place,
+// giving up another backend's if need be.
 func (w *Worker) cursorOf(f *Flow, total, shape uint32) *cursor {
 	k := Key{Peer: f.Backend, PeerPort: f.BackendPort, Proto: f.Proto}
 	h := w.t.Hash(&k)
@@ -190,7 +191,7 @@ func (w *Worker) cursorOf(f *Flow, total, shape uint32) *cursor {
 		if c.backend == h && c.shape == shape {
 			return c
 		}
-		if c.shape == 0 || c.backend == h {
+		if c.shape == 0 {
 			victim = c
 		}
 	}
