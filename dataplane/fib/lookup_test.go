@@ -237,14 +237,29 @@ func BenchmarkLookup(b *testing.B) {
 			}
 		}
 	})
-	b.Run("ServiceExact", func(b *testing.B) {
-		for i := 0; b.Loop(); i++ {
-			m := &build.Matches[i%len(build.Matches)]
-			if s.Service(m.Local, m.Proto, m.PortFirst) != nil {
-				sink++
-			}
+	var exact, ranges []PortMatch
+	for _, m := range build.Matches {
+		switch {
+		case m.Default == 1:
+		case m.PortFirst == m.PortLast:
+			exact = append(exact, m)
+		default:
+			ranges = append(ranges, m)
 		}
-	})
+	}
+	for _, c := range []struct {
+		name  string
+		among []PortMatch
+	}{{"ServiceExact/10", exact[:10]}, {"ServiceExact/all", exact}, {"ServiceRange/10", ranges[:10]}, {"ServiceRange/all", ranges}} {
+		b.Run(c.name, func(b *testing.B) {
+			for i := 0; b.Loop(); i++ {
+				m := &c.among[i%len(c.among)]
+				if s.Service(m.Local, m.Proto, m.PortLast) != nil {
+					sink++
+				}
+			}
+		})
+	}
 	client, vip := ip("203.0.113.9"), ip("198.18.0.10")
 	b.Run("FlowHash", func(b *testing.B) {
 		h := uint64(0)
