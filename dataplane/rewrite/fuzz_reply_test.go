@@ -77,14 +77,17 @@ func checkErrorReplies(t testing.TB, frame []byte, info *packet.Info, number uin
 	rng := rand.New(rand.NewPCG(number, 3))
 	is4 := info.Kind == packet.KindIPv4
 	src, mtu := randomAddr(rng, is4), uint32(rng.IntN(65536))
-	type expected struct{ type4, code4, type6, code6 uint8 }
-	for want, do := range map[expected]func(*Buf) reason.Reason{
-		{3, 4, 2, 0}:  func(b *Buf) reason.Reason { return TooBig(b, info, src, mtu) },
-		{11, 0, 3, 0}: func(b *Buf) reason.Reason { return TimeExceeded(b, info, src) },
-		{3, 3, 1, 3}:  func(b *Buf) reason.Reason { return Unreachable(b, info, src, 3) },
+	for _, want := range []struct {
+		type4, code4, type6, code6 uint8
+		rest                       uint32
+		do                         func(*Buf) reason.Reason
+	}{
+		{3, 4, 2, 0, mtu, func(b *Buf) reason.Reason { return TooBig(b, info, src, mtu) }},
+		{11, 0, 3, 0, 0, func(b *Buf) reason.Reason { return TimeExceeded(b, info, src) }},
+		{3, 3, 1, 3, 0, func(b *Buf) reason.Reason { return Unreachable(b, info, src, 3) }},
 	} {
 		b := newBuf(frame)
-		if r := do(b); r != reason.None {
+		if r := want.do(b); r != reason.None {
 			t.Fatalf("reason is %v", r)
 		}
 		after := checkAnswer(t, b, frame, info)
@@ -100,9 +103,8 @@ func checkErrorReplies(t testing.TB, frame []byte, info *packet.Info, number uin
 		if room := limit - int(after.L3Len) - 8; len(quote) != min(len(whole), room) || !bytes.Equal(quote, whole[:len(quote)]) {
 			t.Fatalf("the quote has %d bytes of %d", len(quote), len(whole))
 		}
-		rest := binary.BigEndian.Uint32(b.Frame()[after.L4+4:])
-		if tooBig := want.type4 == 3 && want.code4 == 4; tooBig && rest != mtu || !tooBig && rest != 0 {
-			t.Fatalf("the second word is %d", rest)
+		if rest := binary.BigEndian.Uint32(b.Frame()[after.L4+4:]); rest != want.rest {
+			t.Fatalf("the second word is %d, want %d", rest, want.rest)
 		}
 		if after.Inner.Src != info.Src || after.Inner.Dst != info.Dst || after.Inner.SrcPort != info.SrcPort {
 			t.Fatalf("the quote says %+v of %+v", after.Inner, info)
