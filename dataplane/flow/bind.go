@@ -73,8 +73,10 @@ type cursorSet [cursorWays]cursor
 // No two flows have the same outside tuple (SNAT address and port, backend
 // address and port, protocol) at a time. Ports are taken in turn for each
 // backend, so that one rests as long as possible before it is used again. All
-// of them are tried before the answer is Exhausted; after that, no search for
-// this backend is made for a short while (pauseMS).
+// of them are tried before the answer is Exhausted: one that nobody has a slot
+// for in the index is free, and the first few that have one are looked at more
+// closely, as their flows may have timed out and wait for the sweep. After an
+// exhausted search, none is made for this backend for a short while (pauseMS).
 func (w *Worker) Bind(f *Flow, ports []PortRange, now Time, timeout uint32) (Ref, BindResult) {
 	w.now = now
 	if ref, ok := w.existing(f, now, timeout); ok {
@@ -91,13 +93,8 @@ func (w *Worker) Bind(f *Flow, ports []PortRange, now Time, timeout uint32) (Ref
 		w.count.exhausted.Add(1)
 		return NoRef, Exhausted
 	}
-	rec, ok := w.take(now)
-	if !ok {
-		w.count.full.Add(1)
-		return NoRef, Full
-	}
-	if got := w.bindTuple(rec, f, ports, total, c, now); got != Bound {
-		w.list(rec)
+	rec, got := w.bindTuple(f, ports, total, c, now)
+	if got != Bound {
 		f.SNAT, f.SNATPort = 0, 0
 		return NoRef, got
 	}
@@ -134,12 +131,9 @@ func tuple(ports []PortRange, position uint32) (local, port uint16) {
 	return 0, 0
 }
 
-// bindTuple finds a free outside tuple, writes the flow with it to the record
-// and publishes its reply key. A port that nobody has a slot for in the index
-// is free; all ports are looked at in this way. The first few that have one are
-// looked at more closely, as their flows may have timed out.
-func (w *Worker) bindTuple(rec uint32, f *Flow, ports []PortRange, total uint32, c *cursor, now Time) BindResult {
-	r := &w.t.records[rec]
+// bindTuple finds a free outside tuple, takes a record, writes the flow with
+// the tuple to it and publishes its reply key.
+func (w *Worker) bindTuple(f *Flow, ports []PortRange, total uint32, c *cursor, now Time) (uint32, BindResult) {
 	checks := checkLimit
 	position := c.next % total
 	for range total {
@@ -160,23 +154,28 @@ func (w *Worker) bindTuple(rec uint32, f *Flow, ports []PortRange, total uint32,
 				continue
 			}
 		}
-		r.write(f)
+		rec, ok := w.take(now)
+		if !ok {
+			w.count.full.Add(1)
+			return 0, Full
+		}
+		w.t.records[rec].write(f)
 		switch w.t.claim(&k, h, makeSlot(h, rec, Reply), now, nil, nil) {
 		case keyClaimed:
 			c.next = position
 			c.paused = false
-			return Bound
+			return rec, Bound
 		case keyNoRoom:
-			r.clear()
+			w.discard(rec)
 			w.count.noRoom.Add(1)
-			return Full
+			return 0, Full
 		}
-		r.clear()
+		w.discard(rec) // another worker was faster
 	}
 	c.paused = true
 	c.retry = now + pauseMS*Time((total+1<<16-1)>>16)
 	w.count.exhausted.Add(1)
-	return Exhausted
+	return 0, Exhausted
 }
 
 // cursorOf finds the cursor of f's backend, or begins one at a random place,

@@ -46,24 +46,49 @@ func (s *Stats) Live() uint64 {
 func (t *Table) Stats() Stats {
 	s := Stats{Capacity: uint64(len(t.records))}
 	for _, w := range t.workers {
-		c := &w.count
-		for i := range s.Flows {
-			s.Flows[i] += c.census[i].Load()
-		}
-		s.Inserted += c.inserted.Load()
-		s.Existing += c.existing.Load()
-		s.Expired += c.expired.Load()
-		s.Forgotten += c.forgotten.Load()
-		s.Repaired += c.repaired.Load()
-		s.EvictedHalfOpen += c.evicted[rankHalfOpen].Load()
-		s.EvictedUnreplied += c.evicted[rankUnreplied].Load()
-		s.EvictedAffinity += c.evicted[rankAffinity].Load()
-		s.EvictedFinWait += c.evicted[rankFinWait].Load()
-		s.Full += c.full.Load()
-		s.NoRoom += c.noRoom.Load()
-		s.Exhausted += c.exhausted.Load()
+		one := w.count.stats()
+		s.add(&one)
 	}
 	return s
+}
+
+func (c *counters) stats() Stats {
+	s := Stats{
+		Inserted:         c.inserted.Load(),
+		Existing:         c.existing.Load(),
+		Expired:          c.expired.Load(),
+		Forgotten:        c.forgotten.Load(),
+		Repaired:         c.repaired.Load(),
+		EvictedHalfOpen:  c.evicted[rankHalfOpen].Load(),
+		EvictedUnreplied: c.evicted[rankUnreplied].Load(),
+		EvictedAffinity:  c.evicted[rankAffinity].Load(),
+		EvictedFinWait:   c.evicted[rankFinWait].Load(),
+		Full:             c.full.Load(),
+		NoRoom:           c.noRoom.Load(),
+		Exhausted:        c.exhausted.Load(),
+	}
+	for i := range s.Flows {
+		s.Flows[i] = c.census[i].Load()
+	}
+	return s
+}
+
+func (s *Stats) add(o *Stats) {
+	for i := range s.Flows {
+		s.Flows[i] += o.Flows[i]
+	}
+	s.Inserted += o.Inserted
+	s.Existing += o.Existing
+	s.Expired += o.Expired
+	s.Forgotten += o.Forgotten
+	s.Repaired += o.Repaired
+	s.EvictedHalfOpen += o.EvictedHalfOpen
+	s.EvictedUnreplied += o.EvictedUnreplied
+	s.EvictedAffinity += o.EvictedAffinity
+	s.EvictedFinWait += o.EvictedFinWait
+	s.Full += o.Full
+	s.NoRoom += o.NoRoom
+	s.Exhausted += o.Exhausted
 }
 
 func (w *Worker) publishCensus() {
