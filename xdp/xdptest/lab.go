@@ -53,7 +53,7 @@ type Link struct {
 func New(t testing.TB, links, queues int) *Lab {
 	t.Helper()
 	l := &Lab{}
-	onThread(t, func() error {
+	err := onThread(func() error {
 		var err error
 		if l.ns, err = netns.New(); err != nil {
 			return fmt.Errorf("new network namespace (root is needed): %w", err)
@@ -65,6 +65,9 @@ func New(t testing.TB, links, queues int) *Lab {
 		return os.WriteFile("/proc/sys/net/ipv6/conf/default/disable_ipv6", []byte("1"), 0o644)
 	})
 	t.Cleanup(func() { l.close() })
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range links {
 		l.links = append(l.links, &Link{Name: fmt.Sprintf("near%d", i), Peer: fmt.Sprintf("far%d", i), queues: queues, packet: -1})
 		l.Add(t, i)
@@ -76,10 +79,17 @@ func New(t testing.TB, links, queues int) *Lab {
 func (l *Lab) Link(port int) *Link { return l.links[port] }
 
 // Do runs f on a thread inside the lab's namespace and waits for it; the test
-// fails when f does.
+// fails when f does. It must be called by the test's goroutine.
 func (l *Lab) Do(t testing.TB, f func() error) {
 	t.Helper()
-	onThread(t, func() error {
+	if err := l.Run(f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Run is Do for any goroutine: it returns f's error.
+func (l *Lab) Run(f func() error) error {
+	return onThread(func() error {
 		if err := netns.Set(l.ns); err != nil {
 			return err
 		}
@@ -89,16 +99,13 @@ func (l *Lab) Do(t testing.TB, f func() error) {
 
 // onThread runs f on a thread that ends with it, so that its namespace leaks
 // nowhere.
-func onThread(t testing.TB, f func() error) {
-	t.Helper()
+func onThread(f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread()
 		done <- f()
 	}()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
+	return <-done
 }
 
 // Add makes a port's veth pair (again, after Remove), sets it up and attaches
@@ -143,7 +150,7 @@ func (l *Lab) add(k *Link) error {
 	return err
 }
 
-// Redirector is a map of sockets by queue and a program that redirects every
+// redirector makes a map of sockets by queue and a program that redirects every
 // frame to the socket of its queue, and passes it on where there is none.
 func redirector(queues int) (*ebpf.Map, *ebpf.Program, error) {
 	sockets, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.XSKMap, KeySize: 4, ValueSize: 4, MaxEntries: uint32(queues)})

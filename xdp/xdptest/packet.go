@@ -72,6 +72,27 @@ func (l *Lab) Sent(port int) [][]byte {
 	}
 }
 
+// CloseFar closes the packet socket on a port's far end, which would slow a
+// benchmark down: Send and Sent may not be called for the port any more.
+func (l *Lab) CloseFar(t testing.TB, port int) {
+	t.Helper()
+	k := l.links[port]
+	if err := unix.Close(k.packet); err != nil {
+		t.Fatal(err)
+	}
+	k.packet = -1
+}
+
+// FarIndex is the interface index of a port's far end.
+func (l *Lab) FarIndex(t testing.TB, port int) int {
+	t.Helper()
+	far, err := l.nl.LinkByName(l.links[port].Peer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return far.Attrs().Index
+}
+
 func htons(v uint16) uint16 {
 	var b [2]byte
 	binary.BigEndian.PutUint16(b[:], v)
