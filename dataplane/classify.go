@@ -31,7 +31,7 @@ func (w *Worker) classify(b *batch) {
 		info := &b.infos[i]
 		frame := w.Pool.Bytes(b.frames[i])
 		if r := packet.Parse(frame, info); r != reason.None {
-			w.end(b.frames[i], drop(r))
+			w.discard(b.frames[i], r)
 			b.done[i] = true
 			continue
 		}
@@ -92,7 +92,7 @@ func (w *Worker) fragment(b *batch, i int) bool {
 		return true
 	}
 	if !w.frags.hold(b.frames[i], key, w.now+flow.Time(set.FragHoldMS), int(set.FragHold)) {
-		w.end(b.frames[i], drop(reason.FragmentLimit))
+		w.discard(b.frames[i], reason.FragmentLimit)
 	}
 	return false
 }
@@ -105,6 +105,6 @@ func (w *Worker) expireHeld() {
 	var frames [nic.BatchSize]nic.Frame
 	n := w.frags.expire(w.now, frames[:])
 	for i := range n {
-		w.end(frames[i], drop(reason.FragmentTimeout))
+		w.discard(frames[i], reason.FragmentTimeout)
 	}
 }

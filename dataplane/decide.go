@@ -12,14 +12,18 @@ import (
 // looked up what the tables know of it.
 type Input struct {
 	Snapshot *fib.Snapshot
-	Info     *packet.Info
+	Frame    []byte
+	Info     *packet.Info   // of Frame; the ports of a later fragment are those of its first one
 	Local    *fib.Local     // the address of ours it was sent to (or asks for), nil when there is none
 	Flow     *flow.Flow     // the flow it belongs to, or that an ICMP error quotes; nil when none is known
-	Dir      flow.Direction // the direction of Flow it matched
 	Affinity *flow.Flow     // the client's session affinity record, nil when there is none
-	MayReply bool           // an answer to this packet is allowed by RFC 1122 and RFC 4443
+	Dir      flow.Direction // the direction of Flow it matched
 	MTU      uint32         // largest IP packet of the interface a NAT reply leaves by, 0 when that is not known
 }
+
+// mayReply reports whether an answer to the packet is allowed (RFC 1122 section
+// 3.2.2, RFC 4443 section 2.4).
+func (in *Input) mayReply() bool { return rewrite.MayReply(in.Frame, in.Info) }
 
 // Decide says what happens to a packet. It is pure: the worker, replay,
 // explain and every test call this one function, and nothing else decides
@@ -27,124 +31,141 @@ type Input struct {
 // (a full ring, no free SNAT port, a spent reply budget) has reasons of its
 // own.
 func Decide(in *Input) Verdict {
+	v := none
+	decide(in, &v)
+	return v
+}
+
+func decide(in *Input, v *Verdict) {
 	switch in.Info.Kind {
-	case packet.KindARP:
-		return decideARP(in)
 	case packet.KindIPv4, packet.KindIPv6:
+	case packet.KindARP:
+		decideARP(in, v)
+		return
 	default:
-		return pass(reason.PassNonIP)
+		v.pass(reason.PassNonIP)
+		return
 	}
-	if isNeighborSolicitation(in.Info) {
-		return decideNeighbor(in)
+	switch {
+	case isNeighborSolicitation(in.Info):
+		decideNeighbor(in, v)
+	case in.Local == nil || in.Local.Kind == fib.LocalTunnel:
+		v.pass(reason.PassNotOurs)
+	case isICMP(in.Info.Proto):
+		decideICMP(in, v)
+	case in.Local.Kind == fib.LocalVIP:
+		decideForward(in, v)
+	default:
+		decideReply(in, v)
 	}
-	if in.Local == nil {
-		return pass(reason.PassNotOurs)
-	}
-	switch in.Local.Kind {
-	case fib.LocalVIP:
-		if isICMP(in.Info.Proto) {
-			return decideICMP(in)
-		}
-		return decideForward(in)
-	case fib.LocalSNAT:
-		if isICMP(in.Info.Proto) {
-			return decideICMP(in)
-		}
-		return decideReply(in)
-	}
-	return pass(reason.PassNotOurs)
 }
 
-func decideARP(in *Input) Verdict {
+func decideARP(in *Input, v *Verdict) {
 	if in.Info.ARPOp != packet.ARPRequest || in.Local == nil || in.Local.Flags&fib.LocalAnswerARP == 0 {
-		return pass(reason.PassARP)
+		v.pass(reason.PassARP)
+		return
 	}
-	return answer(reason.ARPReply, OpARPReply)
+	v.answer(reason.ARPReply, OpARPReply)
 }
 
-func decideNeighbor(in *Input) Verdict {
+func decideNeighbor(in *Input, v *Verdict) {
 	if in.Local == nil || in.Local.Flags&fib.LocalAnswerARP == 0 {
-		return pass(reason.PassNeighbor)
+		v.pass(reason.PassNeighbor)
+		return
 	}
-	return answer(reason.NeighborAdvert, OpNeighborAdvert)
+	v.answer(reason.NeighborAdvert, OpNeighborAdvert)
 }
 
 // decideForward is for TCP, UDP and SCTP packets to a VIP.
-func decideForward(in *Input) Verdict {
+func decideForward(in *Input, v *Verdict) {
 	s, info := in.Snapshot, in.Info
 	if !isTransport(info.Proto) {
-		return drop(reason.ProtocolUnsupported)
+		v.drop(reason.ProtocolUnsupported)
+		return
 	}
 	if f := in.Flow; f != nil && in.Dir == flow.Forward {
 		if svc := s.ServiceByID(fib.ID(f.ServiceID)); svc != nil {
-			return decideKnown(in, svc)
+			decideKnown(in, svc, v)
+			return
 		}
 		// The service the flow was made for is gone; another may have its port.
 	}
 	svc := s.Service(in.Local.ID, info.Proto, info.DstPort)
 	if svc == nil {
-		return forget(in, drop(reason.ServiceNotFound))
+		v.drop(reason.ServiceNotFound)
+		v.forget(in)
+		return
 	}
-	return decideNew(in, svc)
+	decideNew(in, svc, v)
 }
 
 // decideKnown is for packets of a flow that the table knows.
-func decideKnown(in *Input, svc *fib.Service) Verdict {
+func decideKnown(in *Input, svc *fib.Service, v *Verdict) {
 	s, info, f := in.Snapshot, in.Info, in.Flow
+	v.Service = svc.ID.Slot()
 	if !s.Allowed(svc, info.Src) {
-		return forget(in, dropAt(reason.SourceNotAllowed, svc))
+		v.drop(reason.SourceNotAllowed)
+		v.forget(in)
+		return
 	}
 	if restarts(info, f) {
-		return decideNew(in, svc)
+		decideNew(in, svc, v)
+		return
 	}
 	b := s.BackendByID(fib.ID(f.BackendID))
 	bound := f.SNAT != 0
 	if b == nil || b.Flags&fib.BackendDown != 0 || bound != (svc.Method == fib.MethodNAT) || bound && s.LocalByID(f.SNAT) == nil {
-		return decideGone(in, svc)
+		decideGone(in, svc, v)
+		return
 	}
-	r := reason.ForwardFlow
-	if info.Frag&packet.FragAny != 0 && info.Frag&packet.FragFirst == 0 {
-		r = reason.FragmentForward
+	v.Reason, v.FlowOp = reason.ForwardFlow, FlowTouch
+	if isLaterFragment(info) {
+		v.Reason = reason.FragmentForward
 	}
-	return carry(in, svc, b, Verdict{Reason: r, FlowOp: FlowTouch})
+	carry(in, svc, b, v)
 }
 
 // decideGone is for packets of a flow whose backend is dead or removed.
-func decideGone(in *Input, svc *fib.Service) Verdict {
-	if in.Info.Proto != packet.ProtoTCP || svc.Gone == fib.GoneRehash {
-		return decideNew(in, svc)
+func decideGone(in *Input, svc *fib.Service, v *Verdict) {
+	switch {
+	case in.Info.Proto != packet.ProtoTCP || svc.Gone == fib.GoneRehash:
+		decideNew(in, svc, v)
+		return
+	case svc.Gone == fib.GoneReset && rewrite.MayReset(in.Frame, in.Info):
+		v.answer(reason.ResetReply, OpReset)
+	default:
+		v.drop(reason.BackendGone)
 	}
-	if svc.Gone == fib.GoneReset && in.MayReply && in.Info.TCPFlags&packet.TCPFlagRST == 0 && in.Info.Frag == 0 {
-		v := answer(reason.ResetReply, OpReset)
-		v.Service, v.FlowOp = svc.ID.Slot(), FlowForget
-		return v
-	}
-	return forget(in, dropAt(reason.BackendGone, svc))
+	v.forget(in)
 }
 
 // decideNew chooses a backend by session affinity or by Maglev.
-func decideNew(in *Input, svc *fib.Service) Verdict {
+func decideNew(in *Input, svc *fib.Service, v *Verdict) {
 	s, info := in.Snapshot, in.Info
-	if !s.Allowed(svc, info.Src) {
-		return dropAt(reason.SourceNotAllowed, svc)
-	}
-	if svc.Method == fib.MethodNAT {
-		switch {
-		case info.Frag&packet.FragAny != 0 && info.Frag&packet.FragFirst == 0:
-			return forget(in, dropAt(reason.FlowNotFound, svc))
-		case info.Proto == packet.ProtoTCP && in.Flow == nil && !opens(info):
-			return dropAt(reason.TCPNotSYN, svc)
+	v.Service = svc.ID.Slot()
+	b, r := (*fib.Backend)(nil), reason.None
+	switch {
+	case !s.Allowed(svc, info.Src):
+		r = reason.SourceNotAllowed
+	case svc.Method == fib.MethodNAT && isLaterFragment(info):
+		r = reason.FlowNotFound
+	case svc.Method == fib.MethodNAT && info.Proto == packet.ProtoTCP && in.Flow == nil && !opens(info):
+		r = reason.TCPNotSYN
+	default:
+		if b = choose(in, svc); b == nil {
+			r = reason.ServiceEmpty
 		}
 	}
-	b := choose(in, svc)
-	if b == nil {
-		return forget(in, dropAt(reason.ServiceEmpty, svc))
+	if r != reason.None {
+		v.drop(r)
+		v.forget(in)
+		return
 	}
-	v := Verdict{Reason: reason.ForwardNew, FlowOp: FlowInsert}
+	v.Reason, v.FlowOp = reason.ForwardNew, FlowInsert
 	if in.Flow != nil {
 		v.FlowOp = FlowReplace
 	}
-	return carry(in, svc, b, v)
+	carry(in, svc, b, v)
 }
 
 // choose picks the backend of a new flow, nil when the pool has none.
@@ -174,38 +195,45 @@ func FlowHash(s *fib.Snapshot, svc *fib.Service, src, dst packet.Addr, sport, dp
 
 // carry completes a verdict that sends the packet to backend b, or says why it
 // cannot get there.
-func carry(in *Input, svc *fib.Service, b *fib.Backend, v Verdict) Verdict {
+func carry(in *Input, svc *fib.Service, b *fib.Backend, v *Verdict) {
 	s, info := in.Snapshot, in.Info
 	v.Action = reason.Transmit
 	v.Service, v.Backend, v.NextHop = svc.ID.Slot(), b.ID.Slot(), b.NextHop
 	if info.TTL <= 1 {
-		return expired(in, v)
+		decideExpired(in, v)
+		return
 	}
-	if b.NextHop == fib.NoIndex || s.NextHop(b.NextHop).Resolved == 0 {
-		return v.fail(reason.NextHopUnresolved)
+	hop := s.NextHop(b.NextHop)
+	if hop == nil || hop.Resolved == 0 {
+		v.drop(reason.NextHopUnresolved)
+		return
 	}
+	mtu, overhead := hop.MTU, uint32(0)
+	if b.MTU != 0 {
+		mtu = b.MTU
+	}
+	sameFamily := b.Addr.Is4() == (info.Kind == packet.KindIPv4)
 	switch svc.Method {
 	case fib.MethodNAT:
 		v.Op = OpNATForward
+	case fib.MethodL2:
+		v.Op = OpL2
 	case fib.MethodIPIP:
 		v.Op = OpIPIP
 	case fib.MethodGUE:
 		v.Op = OpGUE
-	case fib.MethodL2:
-		v.Op = OpL2
 	}
-	if svc.Method == fib.MethodNAT || svc.Method == fib.MethodL2 {
-		if b.Addr.Is4() != (info.Kind == packet.KindIPv4) {
-			return v.fail(reason.FamilyMismatch)
-		}
-	} else if tunnelSource(s, b).IsZero() {
-		return v.fail(reason.FamilyMismatch)
+	if v.Op == OpIPIP || v.Op == OpGUE {
+		overhead = uint32(rewrite.Overhead(svc.Method, !b.Addr.Is4()))
+		sameFamily = !tunnelSource(s, b).IsZero()
 	}
-	mtu := s.NextHop(b.NextHop).MTU
-	if b.MTU != 0 {
-		mtu = b.MTU
+	if !sameFamily {
+		v.drop(reason.FamilyMismatch)
+		return
 	}
-	return fits(in, v, mtu, uint32(rewrite.Overhead(svc.Method, !b.Addr.Is4())))
+	if uint32(info.IPLen)+overhead > mtu && mtu != 0 {
+		decideTooBig(in, mtu-min(mtu, overhead), v)
+	}
 }
 
 // tunnelSource is the outer source address of packets to b.
@@ -217,51 +245,54 @@ func tunnelSource(s *fib.Snapshot, b *fib.Backend) packet.Addr {
 }
 
 // decideReply is for TCP, UDP and SCTP packets to a SNAT address.
-func decideReply(in *Input) Verdict {
+func decideReply(in *Input, v *Verdict) {
 	f := in.Flow
 	if f == nil || in.Dir != flow.Reply {
-		return drop(reason.FlowNotFound)
+		v.drop(reason.FlowNotFound)
+		return
 	}
 	svc := in.Snapshot.ServiceByID(fib.ID(f.ServiceID))
 	if svc == nil {
-		return forget(in, drop(reason.ServiceNotFound))
+		v.drop(reason.ServiceNotFound)
+		v.forget(in)
+		return
 	}
-	v := Verdict{Action: reason.Transmit, Reason: reason.ReplyFlow, Op: OpNATReply, FlowOp: FlowTouch, Service: svc.ID.Slot(), Backend: fib.ID(f.BackendID).Slot(), NextHop: fib.NoIndex}
-	if in.Info.Frag&packet.FragAny != 0 && in.Info.Frag&packet.FragFirst == 0 {
+	v.Action, v.Reason, v.Op, v.FlowOp = reason.Transmit, reason.ReplyFlow, OpNATReply, FlowTouch
+	v.Service, v.Backend = svc.ID.Slot(), fib.ID(f.BackendID).Slot()
+	if isLaterFragment(in.Info) {
 		v.Reason = reason.FragmentForward
 	}
-	if in.Info.TTL <= 1 {
-		return expired(in, v)
+	switch {
+	case in.Info.TTL <= 1:
+		decideExpired(in, v)
+	case in.MTU == 0 || in.Snapshot.LocalByID(f.VIP) == nil:
+		v.drop(reason.NextHopUnresolved)
+	case uint32(in.Info.IPLen) > in.MTU:
+		decideTooBig(in, in.MTU, v)
 	}
-	if in.MTU == 0 || in.Snapshot.LocalByID(f.VIP) == nil {
-		return v.fail(reason.NextHopUnresolved)
-	}
-	return fits(in, v, in.MTU, 0)
 }
 
-// expired answers a packet whose TTL has run out.
-func expired(in *Input, v Verdict) Verdict {
-	if !in.MayReply {
-		return v.fail(reason.TTLExpired)
+// decideExpired answers a packet whose TTL has run out.
+func decideExpired(in *Input, v *Verdict) {
+	if !in.mayReply() {
+		v.drop(reason.TTLExpired)
+		return
 	}
-	return v.answerInstead(reason.TTLExpiredReply, OpTTLExpired)
+	v.answer(reason.TTLExpiredReply, OpTTLExpired)
 }
 
-// fits answers packets that exceed the path's MTU and must not be fragmented;
-// v stands for all others, which the worker fragments when they are too long.
-func fits(in *Input, v Verdict, mtu, overhead uint32) Verdict {
-	if mtu == 0 || uint32(in.Info.IPLen)+overhead <= mtu {
-		return v
-	}
-	room := mtu - min(mtu, overhead)
+// decideTooBig is for packets that exceed room, the largest packet that fits
+// with what is put in front of it. Those that may be fragmented still go their
+// way: the worker cuts them to v.MTU.
+func decideTooBig(in *Input, room uint32, v *Verdict) {
 	v.MTU = room
-	if !in.Info.DontFragment && room >= ipv4MinMTU {
-		return v
+	switch {
+	case !in.Info.DontFragment && room >= ipv4MinMTU:
+	case !in.mayReply():
+		v.drop(reason.TooBig)
+	default:
+		v.answer(reason.TooBigReply, OpTooBig)
 	}
-	if !in.MayReply {
-		return v.fail(reason.TooBig)
-	}
-	return v.answerInstead(reason.TooBigReply, OpTooBig)
 }
 
 // ipv4MinMTU is what every IPv4 link carries (RFC 791 section 3.1).
@@ -275,6 +306,10 @@ func restarts(info *packet.Info, f *flow.Flow) bool {
 
 func opens(info *packet.Info) bool {
 	return info.TCPFlags&(packet.TCPFlagSYN|packet.TCPFlagACK) == packet.TCPFlagSYN
+}
+
+func isLaterFragment(info *packet.Info) bool {
+	return info.Frag&(packet.FragAny|packet.FragFirst) == packet.FragAny
 }
 
 func isTransport(proto uint8) bool {

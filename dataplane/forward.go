@@ -17,10 +17,10 @@ type hop struct {
 
 // forward rewrites a packet as the verdict says and sends it. f is its flow,
 // nil when it has none.
-func (w *Worker) forward(frame nic.Frame, info *packet.Info, f *flow.Flow, v Verdict) {
+func (w *Worker) forward(frame nic.Frame, info *packet.Info, f *flow.Flow, v *Verdict) {
 	to, ok := w.hop(f, v)
 	if !ok {
-		w.end(frame, v.fail(reason.NextHopUnresolved))
+		w.fail(frame, v, reason.NextHopUnresolved)
 		return
 	}
 	bytes := w.Pool.Bytes(frame)
@@ -39,7 +39,7 @@ func (w *Worker) forward(frame nic.Frame, info *packet.Info, f *flow.Flow, v Ver
 		r = rewrite.ICMPToClient(bytes, info, w.toClient(f))
 	}
 	if r != reason.None {
-		w.end(frame, v.fail(r))
+		w.fail(frame, v, r)
 		return
 	}
 	if v.MTU != 0 {
@@ -50,10 +50,10 @@ func (w *Worker) forward(frame nic.Frame, info *packet.Info, f *flow.Flow, v Ver
 }
 
 // sendOne puts the outer headers on a packet that fits and sends it.
-func (w *Worker) sendOne(frame nic.Frame, info *packet.Info, v Verdict, to hop) {
+func (w *Worker) sendOne(frame nic.Frame, info *packet.Info, v *Verdict, to hop) {
 	sent, r := w.encapsulate(frame, info, v, to)
 	if r != reason.None {
-		w.end(frame, v.fail(r))
+		w.fail(frame, v, r)
 		return
 	}
 	w.tally(frame, v)
@@ -63,7 +63,7 @@ func (w *Worker) sendOne(frame nic.Frame, info *packet.Info, v Verdict, to hop) 
 
 // encapsulate does the last step of each method: the outer headers, or the MAC
 // addresses alone.
-func (w *Worker) encapsulate(frame nic.Frame, info *packet.Info, v Verdict, to hop) (nic.Frame, reason.Reason) {
+func (w *Worker) encapsulate(frame nic.Frame, info *packet.Info, v *Verdict, to hop) (nic.Frame, reason.Reason) {
 	if v.Op != OpIPIP && v.Op != OpGUE {
 		rewrite.SetMACs(w.Pool.Bytes(frame), to.dst, to.src)
 		return frame, reason.None
@@ -71,7 +71,7 @@ func (w *Worker) encapsulate(frame nic.Frame, info *packet.Info, v Verdict, to h
 	buf, base := w.buf(frame)
 	b, set := w.snapshot.Backend(v.Backend), w.snapshot.Settings()
 	w.entropy++
-	entropy := uint32(w.snapshot.FlowHash(info.Src, info.Dst, info.SrcPort, info.DstPort, info.Proto) >> 32)
+	entropy := uint32(w.hash >> 32)
 	outer := rewrite.GUEArgs{OuterArgs: rewrite.OuterArgs{
 		Src: tunnelSource(w.snapshot, b), Dst: b.Addr, DstMAC: to.dst, SrcMAC: to.src,
 		Entropy: entropy, ID: uint16(w.entropy), TTL: set.OuterTTL,
@@ -88,7 +88,7 @@ func (w *Worker) encapsulate(frame nic.Frame, info *packet.Info, v Verdict, to h
 
 // sendFragments cuts an IPv4 packet that exceeds the path's MTU, and may be
 // fragmented, into fragments and sends each (RFC 791 section 3.2).
-func (w *Worker) sendFragments(frame nic.Frame, info *packet.Info, v Verdict, to hop) {
+func (w *Worker) sendFragments(frame nic.Frame, info *packet.Info, v *Verdict, to hop) {
 	w.tally(frame, v)
 	w.trace(frame, v)
 	piece := *info
@@ -115,15 +115,13 @@ func (w *Worker) sendFragments(frame nic.Frame, info *packet.Info, v Verdict, to
 			w.lose(frame, reason.FragmentMalformed)
 			return
 		}
-		w.sendPiece(first, &head, info, v, to)
+		w.sendPiece(first, &head, v, to)
 	}
-	w.sendPiece(frame, &piece, info, v, to)
+	w.sendPiece(frame, &piece, v, to)
 }
 
-// sendPiece sends one fragment; the tunnel's entropy is that of the whole
-// packet, so that its fragments stay together on the way.
-func (w *Worker) sendPiece(frame nic.Frame, piece, whole *packet.Info, v Verdict, to hop) {
-	piece.SrcPort, piece.DstPort = whole.SrcPort, whole.DstPort
+// sendPiece sends one fragment.
+func (w *Worker) sendPiece(frame nic.Frame, piece *packet.Info, v *Verdict, to hop) {
 	sent, r := w.encapsulate(frame, piece, v, to)
 	if r != reason.None {
 		w.lose(frame, r)
@@ -133,10 +131,10 @@ func (w *Worker) sendPiece(frame nic.Frame, piece, whole *packet.Info, v Verdict
 }
 
 // answer turns the frame into a reply to its sender.
-func (w *Worker) answer(frame nic.Frame, in *Input, v Verdict) {
+func (w *Worker) answer(frame nic.Frame, in *Input, v *Verdict) {
 	set := w.snapshot.Settings()
 	if limited(v.Op) && !w.answers.allow(w.now, set.ReplyRate, set.ReplyBurst) {
-		w.end(frame, v.fail(reason.ReplyRateLimited))
+		w.fail(frame, v, reason.ReplyRateLimited)
 		return
 	}
 	buf, base := w.buf(frame)
@@ -157,7 +155,7 @@ func (w *Worker) answer(frame nic.Frame, in *Input, v Verdict) {
 		r = rewrite.Reset(&buf, in.Info)
 	}
 	if r != reason.None {
-		w.end(frame, v.fail(r))
+		w.fail(frame, v, r)
 		return
 	}
 	w.trace(frame, v)
@@ -166,7 +164,7 @@ func (w *Worker) answer(frame nic.Frame, in *Input, v Verdict) {
 
 // hop finds where a packet leaves: towards its backend by the snapshot, back
 // to a NAT client by the way the client's packets come.
-func (w *Worker) hop(f *flow.Flow, v Verdict) (hop, bool) {
+func (w *Worker) hop(f *flow.Flow, v *Verdict) (hop, bool) {
 	if v.NextHop != fib.NoIndex {
 		n := w.snapshot.NextHop(v.NextHop)
 		return hop{n.Port, n.DstMAC, n.SrcMAC}, true
@@ -192,7 +190,7 @@ func (w *Worker) toClient(f *flow.Flow) *rewrite.NATArgs {
 
 // clampMSS keeps the two ends of a NAT connection from announcing segments
 // that one of our two sides cannot carry.
-func (w *Worker) clampMSS(bytes []byte, info *packet.Info, v Verdict, egressMTU uint32, ingress uint16) {
+func (w *Worker) clampMSS(bytes []byte, info *packet.Info, v *Verdict, egressMTU uint32, ingress uint16) {
 	if info.TCPFlags&packet.TCPFlagSYN == 0 || w.snapshot.Services()[v.Service].ClampMSS == 0 {
 		return
 	}
@@ -217,7 +215,7 @@ func (w *Worker) buf(frame nic.Frame) (buf rewrite.Buf, base uint64) {
 }
 
 // end ends the journey of a frame that is not sent.
-func (w *Worker) end(frame nic.Frame, v Verdict) {
+func (w *Worker) end(frame nic.Frame, v *Verdict) {
 	if v.Service != fib.NoIndex && v.Action == reason.Drop {
 		w.Counters.Services[v.Service].Drops++
 		if v.Backend != fib.NoIndex {
@@ -229,14 +227,26 @@ func (w *Worker) end(frame nic.Frame, v Verdict) {
 	w.Pool.Put(frame.Addr)
 }
 
-func (w *Worker) trace(frame nic.Frame, v Verdict) {
+// discard ends the journey of a frame that nothing is known of.
+func (w *Worker) discard(frame nic.Frame, r reason.Reason) {
+	v := drop(r)
+	w.end(frame, &v)
+}
+
+// fail ends the journey of a frame that a stage after Decide cannot send.
+func (w *Worker) fail(frame nic.Frame, v *Verdict, r reason.Reason) {
+	v.drop(r)
+	w.end(frame, v)
+}
+
+func (w *Worker) trace(frame nic.Frame, v *Verdict) {
 	if w.Trace != nil {
-		w.Trace(w.Pool.Base(frame.Addr), v)
+		w.Trace(w.Pool.Base(frame.Addr), *v)
 	}
 }
 
 // tally counts a packet that is carried.
-func (w *Worker) tally(frame nic.Frame, v Verdict) {
+func (w *Worker) tally(frame nic.Frame, v *Verdict) {
 	s, b := &w.Counters.Services[v.Service], &w.Counters.Backends[v.Backend]
 	s.Packets++
 	s.Bytes += uint64(frame.Len)

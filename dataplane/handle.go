@@ -6,30 +6,30 @@ import (
 	"fairlead/dataplane/nic"
 	"fairlead/dataplane/packet"
 	"fairlead/dataplane/reason"
-	"fairlead/dataplane/rewrite"
 )
 
 // handle is the second pass for one frame: look up its flow, decide, and carry
 // the verdict out.
 func (w *Worker) handle(b *batch, i int) {
 	info := &b.infos[i]
-	frame := w.Pool.Bytes(b.frames[i])
-	in := Input{Snapshot: w.snapshot, Info: info, Local: b.locals[i], MayReply: rewrite.MayReply(frame, info)}
-	var f, affinity flow.Flow
+	w.hash = b.hashes[i]
+	in := &w.in
+	*in = Input{Snapshot: w.snapshot, Frame: w.Pool.Bytes(b.frames[i]), Info: info, Local: b.locals[i]}
 	ref := flow.NoRef
 	if b.keyed[i] {
 		var ok bool
-		if ref, in.Dir, ok = w.Flows.Lookup(&b.keys[i], b.hashes[i], w.now, &f); ok {
-			in.Flow = &f
+		if ref, in.Dir, ok = w.Flows.Lookup(&b.keys[i], w.hash, w.now, &w.found); ok {
+			in.Flow = &w.found
 			if in.Dir == flow.Reply {
-				in.MTU = w.returnMTU(&f)
+				in.MTU = w.returnMTU(&w.found)
 			}
-		} else if w.affinity(in.Local, info, &affinity) {
-			in.Affinity = &affinity
+		} else if w.affinity(in.Local, info, &w.sticky) {
+			in.Affinity = &w.sticky
 		}
 	}
-	v := Decide(&in)
-	w.carryOut(b, i, &in, ref, v)
+	v := none
+	decide(in, &v)
+	w.carryOut(b.frames[i], in, ref, &v)
 }
 
 // affinity looks up the client's session affinity record, if the service the
@@ -48,45 +48,33 @@ func (w *Worker) affinity(local *fib.Local, info *packet.Info, f *flow.Flow) boo
 }
 
 // carryOut does to the frame and to the flow table what the verdict says.
-func (w *Worker) carryOut(b *batch, i int, in *Input, ref flow.Ref, v Verdict) {
-	f := b.frames[i]
-	switch v.Action {
-	case reason.Pass:
-		if !w.PassToHost {
-			v = drop(reason.StaleSteering)
-		}
-		w.end(f, v)
-		return
-	case reason.Drop:
-		if v.FlowOp == FlowForget {
-			w.flows.Forget(ref, in.Flow)
-		}
-		w.end(f, v)
-		return
-	}
-	if answers(v.Op) {
-		if v.FlowOp == FlowForget {
-			w.flows.Forget(ref, in.Flow)
-		}
-		w.answer(f, in, v)
-		return
-	}
-	var created flow.Flow
+func (w *Worker) carryOut(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 	fl := in.Flow
 	switch v.FlowOp {
 	case FlowTouch:
 		w.touch(f, in, ref)
-	case FlowInsert, FlowReplace:
-		if v.FlowOp == FlowReplace {
-			w.flows.Forget(ref, in.Flow)
-		}
-		if v = w.record(f, in, &created, v); v.Action == reason.Drop {
-			w.end(f, v)
-			return
-		}
-		fl = &created
+	case FlowForget:
+		w.flows.Forget(ref, fl)
+	case FlowReplace:
+		w.flows.Forget(ref, fl)
+		fallthrough
+	case FlowInsert:
+		fl = &w.created
+		w.record(f, in, fl, v)
 	}
-	w.forward(f, in.Info, fl, v)
+	switch {
+	case v.Action == reason.Drop:
+		w.end(f, v)
+	case v.Action == reason.Pass:
+		if !w.PassToHost {
+			v.drop(reason.StaleSteering)
+		}
+		w.end(f, v)
+	case answers(v.Op):
+		w.answer(f, in, v)
+	default:
+		w.forward(f, in.Info, fl, v)
+	}
 }
 
 // touch advances the flow's state and idle time, and follows a client whose
@@ -105,7 +93,7 @@ func (w *Worker) touch(f nic.Frame, in *Input, ref flow.Ref) {
 
 // record enters a new flow into the table. Methods with direct reply can do
 // without when there is no room; NAT cannot.
-func (w *Worker) record(f nic.Frame, in *Input, fl *flow.Flow, v Verdict) Verdict {
+func (w *Worker) record(f nic.Frame, in *Input, fl *flow.Flow, v *Verdict) {
 	s, info := w.snapshot, in.Info
 	svc, b := &s.Services()[v.Service], s.Backend(v.Backend)
 	to := w.timeouts[svc.Timeouts].of(info.Proto)
@@ -130,7 +118,7 @@ func (w *Worker) record(f nic.Frame, in *Input, fl *flow.Flow, v Verdict) Verdic
 			w.Counters.Ledger.Stateless++
 		}
 		w.opened(svc, b, info)
-		return v
+		return
 	}
 	ports := w.snat4
 	if !b.Addr.Is4() {
@@ -143,18 +131,17 @@ func (w *Worker) record(f nic.Frame, in *Input, fl *flow.Flow, v Verdict) Verdic
 	fl.Via = w.Flows.PeerOf(f.Port, packet.Ethernet(w.Pool.Bytes(f)).SrcMAC())
 	switch _, result := w.flows.Bind(fl, ports, w.now, timeout); result {
 	case flow.Exhausted:
-		return v.fail(reason.SNATExhausted)
+		v.drop(reason.SNATExhausted)
 	case flow.Full:
-		return v.fail(reason.FlowTableFull)
+		v.drop(reason.FlowTableFull)
 	case flow.Existing:
 		// Another worker was faster with the same tuple; fl is its flow now.
 		if backend := s.BackendByID(fib.ID(fl.BackendID)); backend != nil {
 			v.Backend, v.NextHop = backend.ID.Slot(), backend.NextHop
 		}
-		return v
+	default:
+		w.opened(svc, b, info)
 	}
-	w.opened(svc, b, info)
-	return v
 }
 
 // opened counts a new flow and keeps the client's session affinity.

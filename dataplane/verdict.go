@@ -53,42 +53,32 @@ type Verdict struct {
 	MTU     uint32 // OpTooBig: the MTU to tell
 }
 
-func pass(r reason.Reason) Verdict {
-	return Verdict{Action: reason.Pass, Reason: r, Service: fib.NoIndex, Backend: fib.NoIndex, NextHop: fib.NoIndex}
-}
+// none is a verdict that concerns no service, backend or next hop.
+var none = Verdict{Service: fib.NoIndex, Backend: fib.NoIndex, NextHop: fib.NoIndex}
 
+// drop is a verdict of a stage other than Decide: the frame ends here.
 func drop(r reason.Reason) Verdict {
-	return Verdict{Action: reason.Drop, Reason: r, Service: fib.NoIndex, Backend: fib.NoIndex, NextHop: fib.NoIndex}
-}
-
-func dropAt(r reason.Reason, svc *fib.Service) Verdict {
-	v := drop(r)
-	v.Service = svc.ID.Slot()
+	v := none
+	v.drop(r)
 	return v
 }
 
-// answer is a verdict that turns the packet itself into a reply.
-func answer(r reason.Reason, op Op) Verdict {
-	return Verdict{Action: reason.Transmit, Reason: r, Op: op, Service: fib.NoIndex, Backend: fib.NoIndex, NextHop: fib.NoIndex}
+func (v *Verdict) pass(r reason.Reason) { v.Action, v.Reason = reason.Pass, r }
+
+// drop ends the packet's journey; the verdict keeps saying which service and
+// backend it was about.
+func (v *Verdict) drop(r reason.Reason) {
+	v.Action, v.Reason, v.Op, v.FlowOp = reason.Drop, r, OpNone, FlowNone
 }
 
-// forget adds to a verdict that the packet's flow, if it has one, ends.
-func forget(in *Input, v Verdict) Verdict {
+// answer turns the packet itself into a reply to its sender.
+func (v *Verdict) answer(r reason.Reason, op Op) {
+	v.Action, v.Reason, v.Op, v.FlowOp, v.NextHop = reason.Transmit, r, op, FlowNone, fib.NoIndex
+}
+
+// forget adds that the packet's flow, if it has one, ends.
+func (v *Verdict) forget(in *Input) {
 	if in.Flow != nil {
 		v.FlowOp = FlowForget
 	}
-	return v
-}
-
-// fail turns a verdict into a drop that keeps saying which service and backend
-// it was about.
-func (v Verdict) fail(r reason.Reason) Verdict {
-	v.Action, v.Reason, v.Op, v.FlowOp = reason.Drop, r, OpNone, FlowNone
-	return v
-}
-
-// answerInstead turns a verdict into an answer to the sender.
-func (v Verdict) answerInstead(r reason.Reason, op Op) Verdict {
-	v.Reason, v.Op, v.FlowOp, v.NextHop = r, op, FlowNone, fib.NoIndex
-	return v
 }

@@ -62,6 +62,11 @@ type Worker struct {
 	answers limiter
 	entropy uint32 // counts tunnel packets that may be fragmented on the way: their IP identification
 	nat     rewrite.NATArgs
+	hash    uint64    // of the packet in hand: the flow table's, and the entropy of its tunnel
+	in      Input     // of the packet in hand, like the flows that follow
+	found   flow.Flow // the flow it belongs to
+	sticky  flow.Flow // its client's session affinity record
+	created flow.Flow // the flow it opens
 	main    batch
 	out     [nic.MaxPorts]outgoing
 	tx      [nic.MaxPorts]nic.Queue // the queue a port is sent on by, nil when it has none
@@ -202,7 +207,7 @@ func (w *Worker) processReady() {
 // them.
 func (w *Worker) Close() {
 	for i := range w.frags.held {
-		w.end(w.frags.held[i].frame, drop(reason.FragmentTimeout))
+		w.discard(w.frags.held[i].frame, reason.FragmentTimeout)
 	}
 	w.frags.held = w.frags.held[:0]
 	w.complete()

@@ -9,7 +9,6 @@ import (
 
 // parseIPv4 reads an IPv4 header and goes on to the transport header (RFC 791).
 func parseIPv4(frame []byte, l3 int, info *Info) reason.Reason {
-	info.Kind = KindIPv4
 	h := IPv4(frame[l3:])
 	if len(h) < IPv4MinLen {
 		return reason.FrameTooShort
@@ -18,6 +17,8 @@ func parseIPv4(frame []byte, l3 int, info *Info) reason.Reason {
 	if h.Version() != 4 || headerLen < IPv4MinLen || total < headerLen || total > len(h) {
 		return reason.IPv4HeaderMalformed
 	}
+	info.Kind = KindIPv4
+	src, dst := binary.BigEndian.Uint32(h[12:]), binary.BigEndian.Uint32(h[16:])
 	if headerLen == IPv4MinLen {
 		if !ipv4MinChecksumOK(h) {
 			return reason.IPv4ChecksumWrong
@@ -25,12 +26,12 @@ func parseIPv4(frame []byte, l3 int, info *Info) reason.Reason {
 	} else if r := parseIPv4Options(h, headerLen); r != reason.None {
 		return r
 	}
-	info.Src, info.Dst = h.Src(), h.Dst()
+	info.Src, info.Dst = Addr{Lo: mapped4 | uint64(src)}, Addr{Lo: mapped4 | uint64(dst)}
 	info.TOS, info.TTL, info.Proto = h.TOS(), h.TTL(), h.Proto()
 	info.IPLen = uint16(total)
 	info.L3Len = uint16(headerLen)
 	info.L4 = uint16(l3 + headerLen)
-	if ipv4SourceInvalid(uint32(info.Src.Lo)) {
+	if ipv4SourceInvalid(src) {
 		return reason.SourceInvalid
 	}
 	word := h.FlagsOffset()
@@ -50,7 +51,7 @@ func parseIPv4(frame []byte, l3 int, info *Info) reason.Reason {
 func ipv4MinChecksumOK(h IPv4) bool {
 	sum, carry := bits.Add64(binary.LittleEndian.Uint64(h), binary.LittleEndian.Uint64(h[8:]), 0)
 	sum, carry = bits.Add64(sum, uint64(binary.LittleEndian.Uint32(h[16:])), carry)
-	return fold64(sum+carry) == 0xffff
+	return (sum+carry)%0xffff == 0
 }
 
 // parseIPv4Options verifies a header with options: its checksum, and that
