@@ -27,7 +27,7 @@ type Info struct {
 
 	Kind  Kind
 	VLANs uint8 // 802.1Q and 802.1ad tags before the EtherType, 0 to 2
-	Proto uint8 // transport protocol: the last next-header value, extension headers walked
+	Proto uint8 // transport protocol: the last next-header value, extension headers walked (a later IPv6 fragment's: what its fragment header says, which may be an extension header)
 	TOS   uint8 // IPv4 TOS or IPv6 traffic class: DSCP and ECN
 	TTL   uint8 // IPv4 TTL or IPv6 hop limit
 	Frag  uint8 // Frag bits, 0 for a whole packet
@@ -39,7 +39,7 @@ type Info struct {
 
 	FragHeader uint16 // IPv6: offset of the fragment header, 0 if there is none
 	FragOffset uint16 // offset of this fragment's payload in the original packet's, in bytes
-	FragID     uint32 // identification that fragments of one packet share
+	FragID     uint32 // identification that fragments of one packet share; 0 in a packet that is none and has no fragment header
 
 	SrcPort, DstPort uint16 // TCP, UDP and SCTP; for an ICMP echo both are the identifier; 0 in a later fragment
 	TCPFlags         uint8  // TCP flag byte, TCPFlag bits

@@ -9,6 +9,7 @@ import (
 
 // parseIPv4 reads an IPv4 header and goes on to the transport header (RFC 791).
 func parseIPv4(frame []byte, l3 int, info *Info) reason.Reason {
+	info.Kind = KindIPv4
 	h := IPv4(frame[l3:])
 	if len(h) < IPv4MinLen {
 		return reason.FrameTooShort
@@ -17,8 +18,9 @@ func parseIPv4(frame []byte, l3 int, info *Info) reason.Reason {
 	if h.Version() != 4 || headerLen < IPv4MinLen || total < headerLen || total > len(h) {
 		return reason.IPv4HeaderMalformed
 	}
-	info.Kind = KindIPv4
-	src, dst := binary.BigEndian.Uint32(h[12:]), binary.BigEndian.Uint32(h[16:])
+	info.IPLen = uint16(total)
+	info.L3Len = uint16(headerLen)
+	info.L4 = uint16(l3 + headerLen)
 	if headerLen == IPv4MinLen {
 		if !ipv4MinChecksumOK(h) {
 			return reason.IPv4ChecksumWrong
@@ -26,12 +28,9 @@ func parseIPv4(frame []byte, l3 int, info *Info) reason.Reason {
 	} else if r := parseIPv4Options(h, headerLen); r != reason.None {
 		return r
 	}
-	info.Src, info.Dst = Addr{Lo: mapped4 | uint64(src)}, Addr{Lo: mapped4 | uint64(dst)}
+	info.Src, info.Dst = h.Src(), h.Dst()
 	info.TOS, info.TTL, info.Proto = h.TOS(), h.TTL(), h.Proto()
-	info.IPLen = uint16(total)
-	info.L3Len = uint16(headerLen)
-	info.L4 = uint16(l3 + headerLen)
-	if ipv4SourceInvalid(src) {
+	if ipv4SourceInvalid(uint32(info.Src.Lo)) {
 		return reason.SourceInvalid
 	}
 	word := h.FlagsOffset()
@@ -47,7 +46,8 @@ func parseIPv4(frame []byte, l3 int, info *Info) reason.Reason {
 }
 
 // ipv4MinChecksumOK verifies the checksum of a header without options: the
-// words and the checksum among them add up to 0xffff.
+// words, the checksum among them, add up to zero, which in ones' complement is
+// any multiple of 0xffff. The version keeps the sum from being 0 itself.
 func ipv4MinChecksumOK(h IPv4) bool {
 	sum, carry := bits.Add64(binary.LittleEndian.Uint64(h), binary.LittleEndian.Uint64(h[8:]), 0)
 	sum, carry = bits.Add64(sum, uint64(binary.LittleEndian.Uint32(h[16:])), carry)
