@@ -118,14 +118,15 @@ func (q *Queue) Receive(frames []nic.Frame) int {
 	if n == 0 {
 		return 0
 	}
+	entries, holders, mask, first := q.rx.entries, q.holders, q.rx.mask, q.rx.next
 	kept := 0
 	for i := range n {
-		d := q.rx.entries[(q.rx.next+i)&q.rx.mask]
+		d := &entries[(first+i)&mask]
 		chunk := d.addr >> q.shift
-		if chunk >= uint64(len(q.holders)) || q.holders[chunk] != q.forReceive {
+		if chunk >= uint64(len(holders)) || holders[chunk] != q.forReceive {
 			continue
 		}
-		q.holders[chunk] = HeldByWorker
+		holders[chunk] = HeldByWorker
 		frames[kept] = nic.Frame{Addr: d.addr, Len: d.len, Port: q.port}
 		kept++
 	}
@@ -144,28 +145,29 @@ func (q *Queue) Transmit(frames []nic.Frame) int {
 	if n < uint32(len(frames)) {
 		q.counts.refused.Add(uint64(len(frames)) - uint64(n))
 	}
+	entries, holders, mask, first := q.tx.entries, q.holders, q.tx.mask, q.tx.next
 	for i := range n {
-		f := frames[i]
+		f := &frames[i]
 		if !q.sendable(f) {
 			q.counts.invalid.Add(1)
 			n = i
 			break
 		}
-		q.tx.entries[(q.tx.next+i)&q.tx.mask] = desc{addr: f.Addr, len: f.Len}
+		entries[(first+i)&mask] = desc{addr: f.Addr, len: f.Len}
 	}
 	if n == 0 {
 		return 0
 	}
-	atomic.StoreUint32(&q.record.txIntent, q.tx.next+n)
+	atomic.StoreUint32(&q.record.txIntent, first+n)
 	for i := range n {
-		q.holders[frames[i].Addr>>q.shift] = q.forSend
+		holders[frames[i].Addr>>q.shift] = q.forSend
 	}
 	q.tx.publish(n)
 	q.counts.transmitted.Add(uint64(n))
 	return int(n)
 }
 
-func (q *Queue) sendable(f nic.Frame) bool {
+func (q *Queue) sendable(f *nic.Frame) bool {
 	return f.Len > 0 && f.Addr&q.chunkMask+uint64(f.Len) <= q.chunkMask+1 && f.Addr>>q.shift < uint64(len(q.holders))
 }
 
@@ -175,14 +177,15 @@ func (q *Queue) Complete(addrs []uint64) int {
 	if n == 0 {
 		return 0
 	}
+	entries, holders, mask, first := q.completion.entries, q.holders, q.completion.mask, q.completion.next
 	kept := 0
 	for i := range n {
-		addr := q.completion.entries[(q.completion.next+i)&q.completion.mask]
+		addr := entries[(first+i)&mask]
 		chunk := addr >> q.shift
-		if chunk >= uint64(len(q.holders)) || q.holders[chunk] != q.forSend {
+		if chunk >= uint64(len(holders)) || holders[chunk] != q.forSend {
 			continue
 		}
-		q.holders[chunk] = HeldByWorker
+		holders[chunk] = HeldByWorker
 		addrs[kept] = addr
 		kept++
 	}
@@ -200,12 +203,13 @@ func (q *Queue) Refill(addrs []uint64) int {
 	if n == 0 {
 		return 0
 	}
+	entries, holders, mask, first := q.fill.entries, q.holders, q.fill.mask, q.fill.next
 	for i := range n {
-		q.fill.entries[(q.fill.next+i)&q.fill.mask] = addrs[i] &^ q.chunkMask
+		entries[(first+i)&mask] = addrs[i] &^ q.chunkMask
 	}
-	atomic.StoreUint32(&q.record.fillIntent, q.fill.next+n)
+	atomic.StoreUint32(&q.record.fillIntent, first+n)
 	for i := range n {
-		q.holders[addrs[i]>>q.shift] = q.forReceive
+		holders[addrs[i]>>q.shift] = q.forReceive
 	}
 	q.fill.publish(n)
 	q.counts.refilled.Add(uint64(n))
