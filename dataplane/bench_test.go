@@ -139,10 +139,12 @@ func benchmarkWorker(b *testing.B, svc testService, flows int) {
 	b.ReportAllocs()
 	b.ResetTimer()
 	l.left = b.N
+	before := cpuTime(b)
 	for l.left > 0 {
 		w.Step()
 	}
 	b.StopTimer()
+	b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/packet")
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N), "ns/packet")
 	b.ReportMetric(0, "ns/op")
 	if err := w.Counters.Ledger.Check(); err != nil {

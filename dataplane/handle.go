@@ -13,8 +13,7 @@ import (
 func (w *Worker) handle(b *batch, i int) {
 	info := &b.infos[i]
 	w.hash = b.hashes[i]
-	in := &w.in
-	*in = Input{Snapshot: w.snapshot, Frame: w.Pool.Bytes(b.frames[i]), Info: info, Local: b.locals[i]}
+	in := Input{Snapshot: w.snapshot, Frame: w.Pool.Bytes(b.frames[i]), Info: info, Local: b.locals[i]}
 	ref := flow.NoRef
 	if b.keyed[i] {
 		var ok bool
@@ -28,8 +27,8 @@ func (w *Worker) handle(b *batch, i int) {
 		}
 	}
 	v := none
-	decide(in, &v)
-	w.carryOut(b.frames[i], in, ref, &v)
+	decide(&in, &v)
+	w.carryOut(b.frames[i], &in, ref, &v)
 }
 
 // affinity looks up the client's session affinity record, if the service the

@@ -28,6 +28,9 @@ type Config struct {
 	Clock     func() flow.Time
 	HoldMost  int // fragments it may ever hold; the snapshot's setting applies below that
 
+	// Spin is how long an idle worker goes on polling before it sleeps.
+	Spin time.Duration
+
 	// PassToHost says that a verdict to pass can be carried out by leaving the
 	// frame alone, as in replay. On a live queue the XDP program has passed
 	// the host's packets already; what still comes up is StaleSteering.
@@ -63,8 +66,7 @@ type Worker struct {
 	entropy uint32 // counts tunnel packets that may be fragmented on the way: their IP identification
 	nat     rewrite.NATArgs
 	hash    uint64    // of the packet in hand: the flow table's, and the entropy of its tunnel
-	in      Input     // of the packet in hand, like the flows that follow
-	found   flow.Flow // the flow it belongs to
+	found   flow.Flow // the flow the packet in hand belongs to
 	sticky  flow.Flow // its client's session affinity record
 	created flow.Flow // the flow it opens
 	main    batch
@@ -111,10 +113,10 @@ func NewWorker(cfg Config) (*Worker, error) {
 	return w, nil
 }
 
-// Rounds without work before an idle worker sleeps, and how long it may sleep
-// while nothing wakes it: held fragments and idle flows still have to expire.
+// How long an idle worker may sleep while nothing wakes it, for held fragments
+// and idle flows still have to expire; and how many records of the flow table
+// it looks at before it sleeps and in every round.
 const (
-	idleRounds = 32
 	idleSleep  = 50 * time.Millisecond
 	idleSweep  = 4096
 	batchSweep = 16
@@ -122,13 +124,13 @@ const (
 
 // Run works until Stop.
 func (w *Worker) Run() {
-	idle := 0
+	busy := time.Now()
 	for !w.stop.Load() {
 		if w.Step() > 0 {
-			idle = 0
+			busy = time.Now()
 			continue
 		}
-		if idle++; idle < idleRounds || w.Waiter == nil {
+		if w.Waiter == nil || time.Since(busy) < w.Spin {
 			continue
 		}
 		w.flows.Sweep(w.now, idleSweep)

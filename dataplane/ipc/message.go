@@ -34,6 +34,7 @@ type Setup struct {
 	Services int  `json:"services"` // service slots in the counters
 	Backends int  `json:"backends"` // backend slots in the counters
 	HoldMost int  `json:"holdMost"` // fragments a worker may hold
+	SpinUS   int  `json:"spinUs"`   // how long an idle worker polls before it sleeps, in microseconds
 	Resume   bool `json:"resume"`   // a data process used these rings before: recover who owns each frame
 }
 

@@ -2,6 +2,7 @@ package dataprocess
 
 import (
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -74,6 +75,7 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 	w.Worker, err = dataplane.NewWorker(dataplane.Config{
 		Pool: pool, Queues: queues, Waiter: waiter, Flows: p.flows, Index: s.Index,
 		Snapshots: &p.snapshots, Counters: counters, Clock: clock, HoldMost: p.setup.HoldMost,
+		Spin: time.Duration(p.setup.SpinUS) * time.Microsecond,
 	})
 	return w, err
 }

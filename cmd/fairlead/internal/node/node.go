@@ -204,7 +204,7 @@ func (n *Node) Reconciler() *controlplane.Reconciler { return n.reconciler }
 // packets to it. resume says that an earlier one used the same sockets.
 func (n *Node) startData(resume bool) error {
 	setup := ipc.Setup{Workers: len(n.workers), Flows: n.cfg.Dataplane.FlowTableSize, Services: maxServices, Backends: maxBackends,
-		HoldMost: int(n.image.snapshot.Settings().FragHold), Resume: resume}
+		HoldMost: int(n.image.snapshot.Settings().FragHold), SpinUS: int(n.cfg.Dataplane.Spin.Microseconds()), Resume: resume}
 	d, err := spawn(n.user, setup, [2]int{n.flowsFD, n.countersFD}, n.workers, n.describe, n.image, n.log)
 	if err != nil {
 		return err
