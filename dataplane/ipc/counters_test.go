@@ -1,0 +1,54 @@
+package ipc
+
+import (
+	"testing"
+	"unsafe"
+
+	"fairlead/dataplane/reason"
+)
+
+// TestCountersAreShared asserts that two mappings of the same memory see the
+// same counts, that workers' parts are on pages of their own, and that sums are
+// over all workers.
+func TestCountersAreShared(t *testing.T) {
+	const workers, services, backends = 3, 10, 20
+	mem := make([]byte, CountersSize(workers, services, backends))
+	a, err := MapCounters(mem, workers, services, backends)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := MapCounters(mem, workers, services, backends)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range workers {
+		w := a.Workers[i]
+		w.Ledger.Received += uint64(10 * (i + 1))
+		w.Ledger.Ended[reason.ForwardFlow] += uint64(10 * (i + 1))
+		w.Services[services-1].Flows++
+		w.Backends[backends-1].Packets += 2
+		if at := uintptr(unsafe.Pointer(w.Ledger)) - uintptr(unsafe.Pointer(&mem[0])); at%page != 0 {
+			t.Errorf("worker %d begins at %d", i, at)
+		}
+	}
+	total := b.Total()
+	if total.Received != 60 || total.Check() != nil {
+		t.Errorf("total %d, %v", total.Received, total.Check())
+	}
+	if got := b.Service(services - 1).Flows; got != workers {
+		t.Errorf("service flows %d", got)
+	}
+	if got := b.Backend(backends - 1).Packets; got != 2*workers {
+		t.Errorf("backend packets %d", got)
+	}
+	if got := b.Backend(0).Packets; got != 0 {
+		t.Errorf("another backend's packets %d", got)
+	}
+}
+
+// TestCountersNeedRoom asserts that short memory is refused.
+func TestCountersNeedRoom(t *testing.T) {
+	if _, err := MapCounters(make([]byte, 100), 1, 1, 1); err == nil || err.Error() != "ipc: counters take 8192 bytes, the memory has 100" {
+		t.Errorf("error %v", err)
+	}
+}
