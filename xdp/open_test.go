@@ -2,6 +2,8 @@ package xdp_test
 
 import (
 	"errors"
+	"os"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -177,10 +179,19 @@ func TestSharedRegistration(t *testing.T) {
 	wantError(t, err, "xdp: socket on near0 queue 0: the first socket is closed")
 }
 
-// TestLockedMemoryLimit lowers the limits of this process. The hard one cannot
-// be put back without CAP_SYS_RESOURCE, which root has not got everywhere; the
-// other tests have CAP_IPC_LOCK and do not care.
+// TestLockedMemoryLimit runs in a process of its own: it lowers the hard limit,
+// which cannot be put back without CAP_SYS_RESOURCE, and root has not got that
+// everywhere.
 func TestLockedMemoryLimit(t *testing.T) {
+	const variable = "FAIRLEAD_TEST_MEMLOCK"
+	if os.Getenv(variable) == "" {
+		cmd := exec.Command(os.Args[0], "-test.run=^TestLockedMemoryLimit$")
+		cmd.Env = append(os.Environ(), variable+"=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+		return
+	}
 	lab := xdptest.New(t, 1, 1)
 	u := newUMEM(t, xdp.UMEMConfig{Chunks: 1024}) // 2 MiB
 	cfg := xdp.SocketConfig{IfIndex: lab.Link(0).Index, IfName: "near0", UMEM: u}
@@ -205,7 +216,6 @@ func TestLockedMemoryLimit(t *testing.T) {
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &old); err != nil {
 		t.Fatal(err)
 	}
-	defer unix.Setrlimit(unix.RLIMIT_MEMLOCK, &old)
 
 	setLimit(1<<20, old.Max)
 	if err := open(); err != nil {

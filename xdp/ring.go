@@ -10,9 +10,9 @@ import (
 
 // desc is an entry of the RX and TX rings (struct xdp_desc).
 type desc struct {
-	addr    uint64
-	len     uint32
-	options uint32
+	addr uint64
+	len  uint32
+	_    uint32 // options: nothing is asked for
 }
 
 // ring is one of a socket's four rings, mapped. This process produces into the

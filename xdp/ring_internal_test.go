@@ -105,7 +105,7 @@ func BenchmarkQueue(b *testing.B) {
 		*q.rx.producer = *q.fill.producer
 		*q.fill.consumer = *q.fill.producer
 		n := q.Receive(frames)
-		n = q.Transmit(frames[:n])
+		q.Transmit(frames[:n])
 		*q.tx.consumer = *q.tx.producer
 		*q.completion.producer = *q.tx.producer
 		n = q.Complete(done)

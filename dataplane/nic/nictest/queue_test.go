@@ -104,10 +104,11 @@ func TestFaultsRepeatBySeed(t *testing.T) {
 		}
 		return log.String()
 	}
-	if run(1) != run(1) {
+	first, again := run(1), run(1)
+	if first != again {
 		t.Error("two runs with one seed differ")
 	}
-	if run(1) == run(2) {
+	if first == run(2) {
 		t.Error("runs with two seeds are the same")
 	}
 }
