@@ -3,6 +3,7 @@ package flow
 // Bounds on the search for a record when the free list is empty.
 const (
 	searchLimit    = 64 // records looked at
+	searchRun      = 4  // of them next to each other, before the search jumps
 	halfOpenSample = 8  // half-open flows after which the search is over
 	searchTries    = 2  // searches, should another worker touch the chosen flow meanwhile
 )
@@ -157,8 +158,9 @@ func (t *Table) holder(k *Key, hash uint64, now Time, f *Flow, kill bool) (rec u
 	return 0, false
 }
 
-// take gets a free record: from the free list, or by looking at a bounded
-// number of records for one that is free, has timed out, or may be evicted.
+// take gets a free record: from the free list, one that was never used, or by
+// looking at a bounded number of records for one that is free, has timed out,
+// or may be evicted.
 func (w *Worker) take(now Time) (rec uint32, ok bool) {
 	if n := len(w.free); n > 0 {
 		rec = w.free[n-1]
@@ -166,6 +168,13 @@ func (w *Worker) take(now Time) (rec uint32, ok bool) {
 		i := rec - w.first
 		w.listed[i/64] &^= 1 << (i % 64)
 		return rec, true
+	}
+	for looked := 0; w.fresh < w.last && looked < searchLimit; looked++ {
+		rec = w.fresh
+		w.fresh++
+		if w.t.records[rec].life().state() == StateFree {
+			return rec, true
+		}
 	}
 	for range searchTries {
 		if rec, ok = w.search(now); ok {
@@ -196,6 +205,25 @@ var evictionRank = [numStates]uint8{
 	StateAffinity:    rankAffinity,
 }
 
+// advanceHand gives the record to look at next. It goes through all of the
+// worker's records in runs of a few, each far from the one before, so that a
+// stretch of records that cannot be had does not fill a whole search.
+func (w *Worker) advanceHand() uint32 {
+	rec := w.hand
+	if w.hand++; w.hand%searchRun != 0 && w.hand < w.last-w.first {
+		return w.first + rec
+	}
+	w.run += w.jump
+	if runs := w.runs(); w.run >= runs {
+		w.run -= runs
+	}
+	w.hand = w.run * searchRun
+	return w.first + rec
+}
+
+// runs is how many runs the worker's records make.
+func (w *Worker) runs() uint32 { return (w.last - w.first + searchRun - 1) / searchRun }
+
 // search looks for a record from the hand on. The free list is empty, so a
 // free record it finds is in no list.
 func (w *Worker) search(now Time) (uint32, bool) {
@@ -206,10 +234,7 @@ func (w *Worker) search(now Time) (uint32, bool) {
 		halfOpen   = 0
 	)
 	for range min(searchLimit, w.last-w.first) {
-		rec := w.hand
-		if w.hand++; w.hand == w.last {
-			w.hand = w.first
-		}
+		rec := w.advanceHand()
 		r := &w.t.records[rec]
 		l := r.life()
 		switch {

@@ -8,7 +8,7 @@ import "sync/atomic"
 //
 // An entry is the port in bits 48-63 and the MAC address in the others.
 const (
-	peerProbes = 128 // places a peer may be away from where its hash says
+	peerProbes = 256 // places that are tried for a peer; enough to fill the table to about 97 %
 	macMask    = 1<<48 - 1
 )
 
@@ -23,7 +23,7 @@ func (t *Table) PeerOf(port uint16, mac [6]byte) uint16 {
 	}
 	h := mix(entry^t.key.a, t.key.b)
 	for i := range uint64(peerProbes) {
-		via := (h + i) % peerSlots
+		via := (h + i*(h>>32|1)) % peerSlots
 		if via == 0 {
 			continue
 		}

@@ -12,7 +12,10 @@ type Worker struct {
 	free   []uint32 // free records, the one freed last on top
 	listed []uint64 // a bit for each owned record: it is in free
 
-	hand   uint32 // where the search for a record goes on when free is empty
+	fresh  uint32 // in a table that was not adopted, records from here on were never used
+	hand   uint32 // where the search for a record goes on, counted from first
+	run    uint32 // the run that hand is in
+	jump   uint32 // runs from one run of the search to the next; prime to their number
 	sweep  uint32 // where Sweep goes on
 	verify bool   // the first sweep over an adopted table, which looks for what a crash left
 
@@ -30,13 +33,26 @@ func newWorker(t *Table, id int, first, last uint32, adoptions uint64, adopted b
 		free:    make([]uint32, 0, last-first),
 		listed:  make([]uint64, (last-first+63)/64),
 		cursors: make([]cursorSet, cursorSets),
-		hand:    first, sweep: first, verify: adopted,
+		fresh:   first, sweep: first, verify: adopted,
 		// The same for the same seed, so that a replay repeats itself, but
 		// another one for each worker and after each restart, so that port
 		// searches do not begin where ports have just been used.
 		random: mix(t.key.a+uint64(id)*0x9e3779b97f4a7c15, t.key.d^adoptions) | 1,
 	}
+	if adopted {
+		w.fresh = last
+	}
+	runs := w.runs()
+	for w.jump = max(1, uint32(uint64(runs)*618/1000)); gcd(w.jump, runs) != 1; w.jump++ {
+	}
 	return w
+}
+
+func gcd(a, b uint32) uint32 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
 }
 
 // next is an xorshift64 generator.
