@@ -78,23 +78,29 @@ func keyOf(info *packet.Info, local *fib.Local, key *flow.Key) bool {
 // fragment is known yet.
 func (w *Worker) fragment(b *batch, i int) bool {
 	info, set := &b.infos[i], w.snapshot.Settings()
-	if !isTransport(info.Proto) {
+	if !isTransport(info.Proto) && !(info.Kind == packet.KindIPv6 && isLaterFragment(info) && isExtension(info.Proto)) {
 		return true
 	}
 	key := fragKeyOf(info)
 	if info.Frag&packet.FragFirst != 0 {
-		w.frags.remember(key, info.SrcPort, info.DstPort, w.now, w.now+flow.Time(set.FragTrackMS))
+		w.frags.remember(key, info, w.now, w.now+flow.Time(set.FragTrackMS))
 		return true
 	}
-	src, dst, ok := w.frags.ports(key, w.now)
-	if ok {
-		info.SrcPort, info.DstPort = src, dst
+	if first := w.frags.first(key, w.now); first != nil {
+		info.SrcPort, info.DstPort, info.Proto = first.srcPort, first.dstPort, first.proto
 		return true
 	}
 	if !w.frags.hold(b.frames[i], key, w.now+flow.Time(set.FragHoldMS), int(set.FragHold)) {
 		w.discard(b.frames[i], reason.FragmentLimit)
 	}
 	return false
+}
+
+// isExtension reports whether a later IPv6 fragment may say this of what
+// follows its header while its first fragment has a transport header further
+// on.
+func isExtension(proto uint8) bool {
+	return proto == packet.ProtoDestOpts || proto == packet.ProtoRouting || proto == packet.ProtoAH
 }
 
 // expireHeld ends the journey of fragments that have waited too long.

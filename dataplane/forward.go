@@ -9,10 +9,11 @@ import (
 	"fairlead/dataplane/rewrite"
 )
 
-// hop is where a frame leaves: the port and the link-layer addresses.
+// hop is where a frame leaves: the port and the link-layer addresses, which lie
+// where they are known.
 type hop struct {
 	port     uint16
-	dst, src [6]byte
+	dst, src *[6]byte
 }
 
 // forward rewrites a packet as the verdict says and sends it. f is its flow,
@@ -65,7 +66,7 @@ func (w *Worker) sendOne(frame nic.Frame, info *packet.Info, v *Verdict, to hop)
 // addresses alone.
 func (w *Worker) encapsulate(frame nic.Frame, info *packet.Info, v *Verdict, to hop) (nic.Frame, reason.Reason) {
 	if v.Op != OpIPIP && v.Op != OpGUE {
-		rewrite.SetMACs(w.Pool.Bytes(frame), to.dst, to.src)
+		rewrite.SetMACs(w.Pool.Bytes(frame), *to.dst, *to.src)
 		return frame, reason.None
 	}
 	buf, base := w.buf(frame)
@@ -73,7 +74,7 @@ func (w *Worker) encapsulate(frame nic.Frame, info *packet.Info, v *Verdict, to 
 	w.entropy++
 	entropy := uint32(w.hash >> 32)
 	outer := rewrite.GUEArgs{OuterArgs: rewrite.OuterArgs{
-		Src: tunnelSource(w.snapshot, b), Dst: b.Addr, DstMAC: to.dst, SrcMAC: to.src,
+		Src: tunnelSource(w.snapshot, b), Dst: b.Addr, DstMAC: *to.dst, SrcMAC: *to.src,
 		Entropy: entropy, ID: uint16(w.entropy), TTL: set.OuterTTL,
 	}}
 	var r reason.Reason
@@ -167,13 +168,14 @@ func (w *Worker) answer(frame nic.Frame, in *Input, v *Verdict) {
 func (w *Worker) hop(f *flow.Flow, v *Verdict) (hop, bool) {
 	if v.NextHop != fib.NoIndex {
 		n := w.snapshot.NextHop(v.NextHop)
-		return hop{n.Port, n.DstMAC, n.SrcMAC}, true
+		return hop{n.Port, &n.DstMAC, &n.SrcMAC}, true
 	}
 	port, mac, ok := w.Flows.Peer(f.Via)
 	if !ok || int(port) >= len(w.snapshot.Interfaces()) {
 		return hop{}, false
 	}
-	return hop{port, mac, w.snapshot.Interface(port).MAC}, true
+	w.via = mac
+	return hop{port, &w.via, &w.snapshot.Interface(port).MAC}, true
 }
 
 // toBackend is a NAT flow's packet as its backend sees it.

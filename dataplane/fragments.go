@@ -33,8 +33,9 @@ type fragKey struct {
 type fragPorts struct {
 	key              fragKey
 	srcPort, dstPort uint16
-	deadline         flow.Time
+	proto            uint8
 	live             bool
+	deadline         flow.Time
 }
 
 type heldFragment struct {
@@ -62,7 +63,7 @@ func (k *fragKey) set() int {
 }
 
 // remember records the ports of a first fragment.
-func (f *fragments) remember(key fragKey, srcPort, dstPort uint16, now, deadline flow.Time) {
+func (f *fragments) remember(key fragKey, info *packet.Info, now, deadline flow.Time) {
 	set := &f.seen[key.set()]
 	way := -1
 	for i := range set {
@@ -79,18 +80,18 @@ func (f *fragments) remember(key fragKey, srcPort, dstPort uint16, now, deadline
 		way = f.next % fragWays
 	}
 	f.fresh = true
-	set[way] = fragPorts{key, srcPort, dstPort, deadline, true}
+	set[way] = fragPorts{key, info.SrcPort, info.DstPort, info.Proto, true, deadline}
 }
 
-// ports finds the ports of the first fragment.
-func (f *fragments) ports(key fragKey, now flow.Time) (srcPort, dstPort uint16, ok bool) {
+// first finds what the first fragment said, nil when it has not come.
+func (f *fragments) first(key fragKey, now flow.Time) *fragPorts {
 	set := &f.seen[key.set()]
 	for i := range set {
 		if p := &set[i]; p.live && p.key == key && !p.deadline.Before(now) {
-			return p.srcPort, p.dstPort, true
+			return p
 		}
 	}
-	return 0, 0, false
+	return nil
 }
 
 // hold keeps a later fragment whose first one has not come; false when there
@@ -110,10 +111,7 @@ func (f *fragments) ready(now flow.Time, out []nic.Frame) int {
 	if !f.fresh || len(f.held) == 0 {
 		return 0
 	}
-	n := f.take(out, func(h *heldFragment) bool {
-		_, _, ok := f.ports(h.key, now)
-		return ok
-	})
+	n := f.take(out, func(h *heldFragment) bool { return f.first(h.key, now) != nil })
 	f.fresh = n > 0
 	return n
 }

@@ -65,6 +65,7 @@ type Worker struct {
 	answers limiter
 	entropy uint32 // counts tunnel packets that may be fragmented on the way: their IP identification
 	nat     rewrite.NATArgs
+	via     [6]byte   // where the packet in hand goes back to
 	hash    uint64    // of the packet in hand: the flow table's, and the entropy of its tunnel
 	found   flow.Flow // the flow the packet in hand belongs to
 	sticky  flow.Flow // its client's session affinity record
