@@ -98,7 +98,7 @@ func (n *Node) Until(ctx context.Context, cond func(*api.Status) bool) error {
 			return errors.Join(ctx.Err(), last)
 		case <-n.Process().Done():
 			return fmt.Errorf("fairlead has ended:\n%s", n.Process().Output())
-		case <-time.After(10 * time.Millisecond):
+		case <-time.After(2 * time.Millisecond):
 		}
 	}
 }
@@ -121,16 +121,19 @@ func (n *Node) Reload(ctx context.Context, toml string) error {
 	})
 }
 
-// Balance waits until the ledger balances with nothing in flight: the traffic
-// must have ended.
+// Balance waits until the ledger balances with nothing in flight and every
+// worker decides by the latest generation: the traffic must have ended.
 func (n *Node) Balance(ctx context.Context) (*api.Status, error) {
 	var final *api.Status
 	err := n.Until(ctx, func(s *api.Status) bool {
 		final = s
-		return s.Ledger.Difference == 0 && s.Ledger.InFlight == 0
+		return s.Ledger.Difference == 0 && s.Ledger.InFlight == 0 && s.Generation.Acknowledged == s.Generation.Published
 	})
+	if err != nil && final != nil {
+		return nil, fmt.Errorf("the ledger does not balance: generation %+v, ledger %+v: %w", final.Generation, final.Ledger, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("the ledger does not balance: %+v: %w", final, err)
+		return nil, fmt.Errorf("the ledger does not balance: %w", err)
 	}
 	return final, nil
 }
