@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -65,8 +66,19 @@ func writeStatus(out io.Writer, s *api.Status) error {
 	for _, name := range slices.Sorted(maps.Keys(l.Reasons)) {
 		fmt.Fprintf(out, "  %-24s %d\n", name, l.Reasons[name])
 	}
+	fmt.Fprintf(out, "\nXDP program:  %s\n", counts(s.Steering))
+	fmt.Fprintf(out, "sockets:      %s\n", counts(s.Sockets))
 	for _, w := range s.Warnings {
 		fmt.Fprintln(out, "warning:", w)
 	}
 	return nil
+}
+
+// counts writes named counters in one line.
+func counts(m map[string]uint64) string {
+	var list []string
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, fmt.Sprintf("%s %d", name, m[name]))
+	}
+	return strings.Join(list, ", ")
 }

@@ -13,6 +13,7 @@ type Status struct {
 	Ledger     Ledger            `json:"ledger"`
 	Services   []Service         `json:"services"`
 	Steering   map[string]uint64 `json:"steering"` // the XDP program's counters, all interfaces together
+	Sockets    map[string]uint64 `json:"sockets"`  // the kernel's counters of the AF_XDP sockets, all together
 	Warnings   []string          `json:"warnings,omitempty"`
 }
 

@@ -23,7 +23,7 @@ func (n *Node) Status() api.Status {
 	defer n.mu.Unlock()
 	s := api.Status{
 		Node: n.cfg.Node.Name, Version: Version, UptimeMS: time.Since(n.started).Milliseconds(),
-		Generation: api.Generation{Published: r.Generation}, Warnings: r.Warnings, Steering: n.steering(),
+		Generation: api.Generation{Published: r.Generation}, Warnings: r.Warnings, Steering: n.steering(), Sockets: n.socketStatistics(),
 	}
 	if n.data != nil {
 		s.Data = api.DataProcess{PID: n.data.ready.PID, UID: n.data.ready.UID, Workers: len(n.workers), Restarts: n.restarts}
@@ -117,6 +117,27 @@ func (n *Node) steering() map[string]uint64 {
 		sum["fail_passed"] += c.FailPassed
 		sum["denied"] += c.Denied
 		sum["oversize"] += c.Oversize
+	}
+	return sum
+}
+
+// socketStatistics are frames that the kernel could not hand to a socket: they
+// never reached a worker, so no ledger has them.
+func (n *Node) socketStatistics() map[string]uint64 {
+	sum := make(map[string]uint64)
+	for _, w := range n.workers {
+		for _, s := range w.sockets {
+			k, err := s.Statistics()
+			if err != nil {
+				n.log.Debug("statistics of a socket", "error", err)
+				continue
+			}
+			sum["rx_dropped"] += k.RXDropped
+			sum["rx_ring_full"] += k.RXRingFull
+			sum["fill_ring_empty"] += k.FillRingEmpty
+			sum["rx_invalid"] += k.RXInvalid
+			sum["tx_invalid"] += k.TXInvalid
+		}
 	}
 	return sum
 }

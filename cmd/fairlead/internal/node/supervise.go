@@ -15,6 +15,10 @@ const (
 	restartDelayMax = 2 * time.Second
 )
 
+// portsEvery is how often interfaces are looked at for having been made anew or
+// given other queues.
+const portsEvery = 250 * time.Millisecond
+
 // stuckAfter is how long a worker may go without finishing a round. An idle
 // one finishes one every 50 ms.
 const stuckAfter = 3 * time.Second
@@ -66,7 +70,7 @@ func (n *Node) tick(w *watchdog) {
 	if err := n.reconciler.Expire(); err != nil {
 		n.log.Error("drained backends could not be removed", "error", err)
 	}
-	if time.Since(w.ports) >= time.Second {
+	if time.Since(w.ports) >= portsEvery {
 		w.ports = time.Now()
 		n.checkPorts()
 	}
