@@ -1,0 +1,91 @@
+package e2e
+
+import (
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"fairlead/perf/lab/traffic"
+	"fairlead/perf/rig"
+)
+
+// TestKillDataProcess kills the data process again and again under traffic. Its
+// successors find rings, frames and flows where it left them: no connection
+// breaks and no byte is wrong.
+func TestKillDataProcess(t *testing.T) {
+	t.Parallel()
+	const kills = 20
+	w := newWorld(t, worldConfig{})
+	sites := []*site{w.addSite(nat4), w.addSite(ipip4), w.addSite(nat6), w.addSite(ipip6)}
+	w.serve()
+	w.start()
+	w.unprivileged()
+
+	p := w.ping(50, sites...)
+	var wg sync.WaitGroup
+	over := make(chan struct{})
+	for _, s := range sites[:2] {
+		wg.Go(func() {
+			for n := uint64(0); ; n++ {
+				const bytes = 20 << 20
+				_, err := traffic.Transfer{Target: s.at(streamPort), Direction: traffic.BothWays, Bytes: bytes, Seed: n}.Run(w.ctx, w.topo.Client.Host)
+				if err != nil {
+					t.Errorf("%s, transfer %d: %v", s.method, n, err)
+					return
+				}
+				select {
+				case <-over:
+					return
+				default:
+				}
+			}
+		})
+	}
+	begin := time.Now()
+	for range kills {
+		// At a moment that has nothing to do with what the last one left.
+		at := p.received() + 50 + rand.Uint64N(400)
+		w.until("echoes come between two kills", func() bool { return p.received() >= at })
+		w.must(w.node.KillData(w.ctx))
+	}
+	t.Logf("%d kills in %v", kills, time.Since(begin).Round(time.Millisecond))
+	close(over)
+	wg.Wait()
+	p.await(1)
+	p.stop()
+
+	w.unprivileged()
+	status := w.balance("restart_lost")
+	if status.Data.Restarts != kills {
+		t.Errorf("%d replacements of the data process were counted, want %d", status.Data.Restarts, kills)
+	}
+	// New connections, too, are as if nothing had been.
+	for _, s := range sites {
+		w.spread(s, w.http(s, 60))
+	}
+	w.balance("restart_lost")
+	w.must(w.node.Stop())
+}
+
+// unprivileged demands that the kernel knows the data process as nobody, with
+// no capability in any set that counts and no way to gain one.
+func (w *world) unprivileged() {
+	w.t.Helper()
+	pid := w.status().Data.PID
+	fields, err := rig.ProcessStatus(pid)
+	w.must(err)
+	for name, want := range map[string]string{
+		"CapInh": "0000000000000000", "CapPrm": "0000000000000000", "CapEff": "0000000000000000",
+		"CapAmb":     "0000000000000000",
+		"NoNewPrivs": "1", "Uid": "65534 65534 65534 65534", "Gid": "65534 65534 65534 65534",
+	} {
+		if got := strings.Join(strings.Fields(fields[name]), " "); got != want {
+			w.t.Errorf("the data process has %s %s, want %s", name, got, want)
+		}
+	}
+	if groups := fields["Groups"]; groups != "" {
+		w.t.Errorf("the data process is in the groups %s", groups)
+	}
+}

@@ -1,0 +1,73 @@
+package rig
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"fairlead/controlplane/api"
+)
+
+// KillData kills the data process with SIGKILL, which it cannot see coming, and
+// returns when its successor forwards.
+func (n *Node) KillData(ctx context.Context) error {
+	before, err := n.Status(ctx)
+	if err != nil {
+		return err
+	}
+	if before.Data.PID <= 0 {
+		return fmt.Errorf("there is no data process to kill: %+v", before.Data)
+	}
+	if err := syscall.Kill(before.Data.PID, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill data process %d: %w", before.Data.PID, err)
+	}
+	err = n.Until(ctx, func(s *api.Status) bool {
+		return s.Data.Restarts > before.Data.Restarts && s.Data.PID != before.Data.PID
+	})
+	if err != nil {
+		return fmt.Errorf("data process %d is not replaced: %w", before.Data.PID, err)
+	}
+	return nil
+}
+
+// ProcessStatus reads the fields of /proc/PID/status.
+func ProcessStatus(pid int) (map[string]string, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	fields := make(map[string]string)
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		if name, value, ok := strings.Cut(lines.Text(), ":"); ok {
+			fields[name] = strings.TrimSpace(value)
+		}
+	}
+	return fields, lines.Err()
+}
+
+// CPUTime is the processor time, user and system, that a process has used since
+// it started.
+func CPUTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The second field, the name in parentheses, may hold anything.
+	_, rest, ok := strings.Cut(string(stat), ") ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat is not as expected: %q", pid, stat)
+	}
+	var user, system int64 // fields 14 and 15 of proc(5)
+	if _, err := fmt.Sscan(fields[11]+" "+fields[12], &user, &system); err != nil {
+		return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+	}
+	const ticksPerSecond = 100 // USER_HZ, the same on every architecture Linux runs Go on
+	return time.Duration(user+system) * time.Second / ticksPerSecond, nil
+}
