@@ -2,7 +2,6 @@ package controlplane
 
 import (
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"strings"
@@ -11,7 +10,6 @@ import (
 
 	"fairlead/controlplane/model"
 	"fairlead/dataplane/fib"
-	"fairlead/dataplane/packet"
 )
 
 // recorder is a publisher that opens every image it is given.
@@ -69,9 +67,9 @@ func started(t *testing.T, s *model.State) (*Reconciler, *recorder, *time.Time) 
 // flags are those of the backend with the given last address byte, and whether
 // it is in the image at all.
 func flags(s *fib.Snapshot, last int) (uint8, fib.ID, bool) {
-	want := packet.AddrFrom(netip.AddrFrom4([4]byte{198, 18, 10, byte(last)}))
+	want := netip.AddrFrom4([4]byte{198, 18, 10, byte(last)})
 	for _, b := range s.Backends() {
-		if b.ID != 0 && b.Addr == want {
+		if b.ID != 0 && b.Addr.Netip() == want {
 			return b.Flags, b.ID, true
 		}
 	}
@@ -208,7 +206,7 @@ func TestRandomReloads(t *testing.T) {
 			f, _, ok := flags(p.last, b)
 			draining := !present[b] && leaves[b].After(*now)
 			if ok != (present[b] || draining) || ok && (f&fib.BackendDraining != 0) != draining {
-				t.Fatal(fmt.Sprintf("step %d, backend %d: present %v, draining %v, but in the image: %v, flags %#x", step, b, present[b], draining, ok, f))
+				t.Fatalf("step %d, backend %d: present %v, draining %v, but in the image: %v, flags %#x", step, b, present[b], draining, ok, f)
 			}
 		}
 	}
