@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"time"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -33,7 +34,8 @@ type Host struct {
 //   - strict reverse-path filtering becomes loose on ifname: a client's packets
 //     come out of the tunnel where its replies need not go.
 //
-// Nothing that is there already is touched, and settings that are stricter stay.
+// When it returns, the machine takes packets to all VIPs. Nothing that is there
+// already is touched, and settings that are stricter stay.
 // Close undoes what was done. VIPs that an earlier process added in this way and
 // could not remove are taken over.
 func SetupHost(ifname string, vips []netip.Addr) (*Host, error) {
@@ -173,7 +175,25 @@ func (h *Host) addVIP(lo netlink.Link, vip netip.Addr) error {
 		}
 		return nil
 	})
-	return nil
+	return awaitLocal(vip)
+}
+
+// localTime bounds how long awaitLocal waits.
+const localTime = 5 * time.Second
+
+// awaitLocal waits until packets to vip reach the machine itself. The kernel
+// makes the route to a new IPv6 address a little later, and drops what comes
+// before that.
+func awaitLocal(vip netip.Addr) error {
+	for deadline := time.Now().Add(localTime); ; time.Sleep(time.Millisecond) {
+		routes, err := netlink.RouteGet(vip.AsSlice())
+		if err == nil && len(routes) > 0 && routes[0].Type == unix.RTN_LOCAL {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(errors.New("the kernel made no local route to it"), err)
+		}
+	}
 }
 
 // findAddress reports whether any interface has the address, and whether it
