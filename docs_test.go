@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"fairlead/configs"
+	"fairlead/dataplane/reason"
 )
 
 var (
@@ -167,6 +168,17 @@ func TestDocumentedFiles(t *testing.T) {
 			if _, err := os.Stat(filepath.Join(filepath.Dir(file), m[1])); err != nil {
 				t.Errorf("%s links to %s: %v", file, m[1], err)
 			}
+		}
+	}
+}
+
+// TestEveryReasonIsExplained asserts that the operator's page names each
+// reason that a packet's journey can end with.
+func TestEveryReasonIsExplained(t *testing.T) {
+	page := read(t, "docs/operations.md")
+	for _, r := range reason.All() {
+		if !strings.Contains(page, "`"+r.String()+"`") {
+			t.Errorf("docs/operations.md does not explain %s", r)
 		}
 	}
 }
