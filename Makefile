@@ -20,7 +20,7 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/fairlead
-	$(GO) build -trimpath -ldflags '-X fairlead/cmd/fairlead/internal/node.Version=$(VERSION)' -o bin/fairlead ./cmd/fairlead
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X fairlead/cmd/fairlead/internal/node.Version=$(VERSION)' -o bin/fairlead ./cmd/fairlead
 
 demo: need-root build ## show all methods at work, in namespaces of this machine (HOLD=1 leaves it running); needs root
 	HOLD='$(HOLD)' $(GO) run ./perf/demo

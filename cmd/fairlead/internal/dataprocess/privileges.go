@@ -1,6 +1,7 @@
 package dataprocess
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 	"unsafe"
@@ -13,6 +14,9 @@ import (
 // control process opened, which needs none.
 func dropPrivileges() error {
 	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0, 0); errno != 0 {
+		if errno == unix.ENOTSUP {
+			return errors.New("privileges cannot be dropped on all threads by a binary that was built with cgo: build it with CGO_ENABLED=0, as `make build` does")
+		}
 		return fmt.Errorf("set no-new-privs: %w", errno)
 	}
 	if _, _, errno := syscall.AllThreadsSyscall6(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0, 0); errno != 0 {
