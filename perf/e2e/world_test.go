@@ -36,6 +36,10 @@ type world struct {
 	sites   []*site
 	config  rig.Config // what sites do not say
 	servers map[string]bool
+
+	// rebound says that sockets or XDP programs were made anew, and with them
+	// the counters of the kernel's: they no longer add up with the ledger's.
+	rebound bool
 }
 
 // worldConfig says what to build.
@@ -275,12 +279,21 @@ func (w *world) status() *api.Status {
 }
 
 // balance waits until the ledger balances and every worker decides by the
-// latest generation, and demands that no frame was dropped for a reason other
-// than those given.
+// latest generation. It demands that no frame was dropped for a reason other
+// than those given, and that the kernel's counters add up with the ledger.
 func (w *world) balance(drops ...string) *api.Status {
 	w.t.Helper()
 	s, err := w.node.Balance(w.ctx)
 	w.must(err)
+	if !w.rebound {
+		// A frame may be on its way from the XDP program to the worker.
+		ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
+		defer cancel()
+		if err := w.node.Until(ctx, func(now *api.Status) bool { s = now; return settled(now) }); err != nil {
+			w.t.Errorf("the XDP program redirected %d frames, workers received %d and sockets lost %d",
+				s.Steering["redirected"], s.Ledger.Received, lost(s))
+		}
+	}
 	known := map[string]bool{}
 	for _, r := range drops {
 		known[r] = true
@@ -290,8 +303,13 @@ func (w *world) balance(drops ...string) *api.Status {
 			w.t.Errorf("%d frames were dropped: %s", n, name)
 		}
 	}
-	w.t.Logf("ledger: received %d + created %d = transmitted %d + dropped %d; %s; XDP program %v",
-		s.Ledger.Received, s.Ledger.Created, s.Ledger.Transmitted, s.Ledger.Dropped, reasons(s), s.Steering)
+	w.t.Logf("ledger: received %d + created %d = transmitted %d + dropped %d; %s; XDP program %v; sockets %v",
+		s.Ledger.Received, s.Ledger.Created, s.Ledger.Transmitted, s.Ledger.Dropped, reasons(s), s.Steering, s.Sockets)
+	for _, bad := range []string{"rx_invalid", "tx_invalid"} {
+		if n := s.Sockets[bad]; n != 0 {
+			w.t.Errorf("sockets counted %d %s", n, bad)
+		}
+	}
 	return s
 }
 
@@ -315,6 +333,14 @@ func (w *world) flows(status *api.Status, s *site, port uint16, least, most uint
 	if !s.direct() && sum != service.Flows {
 		w.t.Errorf("%s: %s counted %d flows, its backends %d", s.method, service.Name, service.Flows, sum)
 	}
+}
+
+// lost is how many frames the kernel could not put into a socket's ring.
+func lost(s *api.Status) uint64 { return s.Sockets["rx_dropped"] + s.Sockets["rx_ring_full"] }
+
+// settled reports whether every frame that the XDP program took is accounted for.
+func settled(s *api.Status) bool {
+	return s.Ledger.Difference == 0 && s.Ledger.InFlight == 0 && s.Ledger.Received+lost(s) == s.Steering["redirected"]
 }
 
 func reasons(s *api.Status) string {
