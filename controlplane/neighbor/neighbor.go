@@ -1,0 +1,149 @@
+// Package neighbor finds the link-layer way to addresses: it asks the kernel,
+// through rtnetlink, for interfaces, routes and neighbours, has it resolve the
+// neighbours that backends are reached by, keeps them resolved although the
+// kernel sends nothing to them, and tells of every change.
+//
+// Two goroutines do the work. The listener (listen.go) reads the kernel's
+// notifications into a set of changes (changes.go). The other one takes that
+// set, a few milliseconds of it at a time, keeps the tables of interfaces,
+// targets and hops (resolver.go, routes.go, hops.go), and hands every new view
+// (view.go) to its owner.
+//
+//	target 10.0.7.4 --route--> interface eth1, gateway 10.0.1.254 --neighbour--> MAC
+//	       (target)                       (hop)                                (entry)
+package neighbor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"sync"
+	"time"
+
+	"fairlead/controlplane/model"
+)
+
+// Interface is one interface that next hops may be behind. What is set here
+// stands in front of what the kernel says.
+type Interface struct {
+	Name string
+	// MAC is used in place of the interface's own address unless it is zero.
+	MAC [6]byte
+	// MTU bounds the interface's own unless it is zero.
+	MTU int
+	// Gateway is used in place of the gateway of every route of its family
+	// that leads out of this interface, and for addresses of its family that
+	// no route leads to. The zero Addr leaves both to the routing table.
+	Gateway netip.Addr
+}
+
+// Static is a next hop that is known and never looked up: the MAC address of a
+// target, or of a gateway.
+type Static struct {
+	Address   netip.Addr
+	MAC       [6]byte
+	Interface string // name of one of Config.Interfaces
+}
+
+// Config says what to watch.
+type Config struct {
+	// Interfaces are those of the node, in the order of its ports. The order
+	// of the observed ones is the same, whatever becomes of them.
+	Interfaces []Interface
+	Static     []Static
+	// Targets are the first addresses to resolve; SetTargets changes them.
+	Targets []netip.Addr
+	// Settle is how long the first view may be held back for targets that have
+	// a route and no known MAC address. Zero: not at all.
+	Settle time.Duration
+	// Log may be nil.
+	Log *slog.Logger
+}
+
+// Watcher watches the kernel's tables until it is closed or its context ends.
+type Watcher struct {
+	changes *changes
+	cancel  context.CancelFunc
+	done    chan struct{}
+	err     error // of the end; written before done is closed
+}
+
+// Watch begins to watch in the network namespace of the calling thread.
+//
+// changed is called with every new view, from one goroutine, so that one call
+// ends before the next begins; the first one is complete (see Config.Settle).
+// The view belongs to whom it is given. Changes that come close together, or
+// during a call, are told of in one.
+//
+// Watch returns an error when netlink cannot be used or a static next hop
+// names an interface that is not among the interfaces.
+func Watch(ctx context.Context, cfg Config, changed func(*model.Observations)) (*Watcher, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	// Notifications come first and the tables after: nothing is missed between.
+	l, err := openListener()
+	if err != nil {
+		return nil, err
+	}
+	c, err := dial()
+	if err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	changes := newChanges()
+	changes.setTargets(cfg.Targets)
+	changes.everything()
+	r, err := newResolver(&cfg, c)
+	if err != nil {
+		return nil, errors.Join(err, l.close(), c.close())
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	w := &Watcher{changes: changes, cancel: cancel, done: make(chan struct{})}
+	var listening sync.WaitGroup
+	listening.Go(func() { l.run(changes, cfg.Log) })
+	go func() {
+		defer close(w.done)
+		defer cancel()
+		r.run(ctx, changes, changed)
+		w.err = errors.Join(l.close(), r.releaseAll(), c.close())
+		listening.Wait()
+	}()
+	return w, nil
+}
+
+// SetTargets changes the addresses to resolve, which are looked up at once.
+// The caller may change the slice afterwards.
+func (w *Watcher) SetTargets(targets []netip.Addr) { w.changes.setTargets(targets) }
+
+// Wait returns when the watcher has ended; changed is not called after that.
+// The error says what could not be given back to the kernel.
+func (w *Watcher) Wait() error {
+	<-w.done
+	return w.err
+}
+
+// Close ends the watcher and waits for its end, which must not be done within
+// changed. Neighbours are left to the kernel's own care again.
+func (w *Watcher) Close() error {
+	w.cancel()
+	return w.Wait()
+}
+
+// check finds mistakes in a configuration.
+func (c *Config) check() error {
+	names := make(map[string]bool, len(c.Interfaces))
+	for _, i := range c.Interfaces {
+		if names[i.Name] {
+			return fmt.Errorf("interface %s is listed twice", i.Name)
+		}
+		names[i.Name] = true
+	}
+	for _, s := range c.Static {
+		if !names[s.Interface] {
+			return fmt.Errorf("static next hop %s is behind %s, which is none of the interfaces", s.Address, s.Interface)
+		}
+	}
+	return nil
+}

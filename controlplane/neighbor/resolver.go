@@ -1,0 +1,199 @@
+package neighbor
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"fairlead/controlplane/model"
+)
+
+const (
+	// coalesce is how long changes are collected before they are worked on.
+	coalesce = 2 * time.Millisecond
+	// readAgainEvery bounds how long something that the kernel did not notify
+	// of stays unnoticed.
+	readAgainEvery = 60 * time.Second
+	// retryAfter is how long to wait when netlink itself fails.
+	retryAfter = time.Second
+)
+
+// resolver keeps what is known of interfaces, targets and hops. It belongs to
+// one goroutine.
+type resolver struct {
+	conn *conn
+	log  *slog.Logger
+
+	ports   []port
+	links   map[int]link // all of the host, by index
+	statics map[netip.Addr]static
+
+	targets  map[netip.Addr]*target
+	order    []*target // by address
+	moved    bool      // some targets are to be looked up
+	routeDue time.Time // not before this, while routes keep changing
+
+	hops    map[hopKey]*hop
+	unread  map[*hop]struct{} // whose entry in the kernel's table is to be read
+	waiting map[*hop]struct{} // which the kernel is to be asked to resolve
+
+	readDue time.Time // when everything is read again
+	cleaned bool      // what an earlier process left has been seen to
+	settled time.Time // when the first view is told of at the latest
+	dirty   bool      // the view has changed
+	last    *model.Observations
+}
+
+// port is one of our interfaces. Without the interface its index is 0, and
+// MAC and MTU are the last ones known.
+type port struct {
+	Interface
+	link
+}
+
+// static is a next hop that is known.
+type static struct {
+	port int
+	mac  [6]byte
+}
+
+func newResolver(cfg *Config, c *conn) (*resolver, error) {
+	if err := cfg.check(); err != nil {
+		return nil, err
+	}
+	r := &resolver{
+		conn: c, log: cfg.Log,
+		links: make(map[int]link), statics: make(map[netip.Addr]static), targets: make(map[netip.Addr]*target),
+		hops: make(map[hopKey]*hop), unread: make(map[*hop]struct{}), waiting: make(map[*hop]struct{}),
+	}
+	at := make(map[string]int)
+	for i, in := range cfg.Interfaces {
+		at[in.Name] = i
+		r.ports = append(r.ports, port{Interface: in})
+	}
+	for _, s := range cfg.Static {
+		r.statics[s.Address] = static{at[s.Interface], s.MAC}
+	}
+	if err := r.readLinks(); err != nil {
+		return nil, err
+	}
+	r.addGateways()
+	r.settled = time.Now().Add(cfg.Settle)
+	return r, nil
+}
+
+// run works until ctx ends.
+func (r *resolver) run(ctx context.Context, c *changes, changed func(*model.Observations)) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.wake:
+			if !pause(ctx, coalesce) {
+				return
+			}
+		case <-timer.C:
+		}
+		if err := r.work(c.take(), time.Now()); err != nil {
+			r.log.Error("routes and neighbours cannot be read; it is tried again", "error", err, "again_in", retryAfter)
+			r.readDue = time.Now().Add(retryAfter)
+		}
+		if view := r.news(time.Now()); view != nil {
+			changed(view)
+		}
+		timer.Reset(max(0, time.Until(r.due())))
+	}
+}
+
+// pause reports whether ctx has outlasted it.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// work takes changes over and does what is due.
+func (r *resolver) work(set changeSet, now time.Time) error {
+	if set.retarget {
+		r.retarget(set.targets)
+	}
+	if !now.Before(r.readDue) {
+		set.readAgain()
+	}
+	if set.everything {
+		if err := r.readEverything(); err != nil {
+			return err
+		}
+		r.readDue = now.Add(readAgainEvery)
+	} else if r.takeLinks(set.links) {
+		set.routes = true
+	}
+	r.markTargets(&set)
+	if err := r.route(now); err != nil {
+		return err
+	}
+	for _, n := range set.entries {
+		if h := r.hopOf(&n); h != nil {
+			r.take(h, &n, now)
+		}
+	}
+	if err := r.readEntries(now); err != nil {
+		return err
+	}
+	if set.everything {
+		if err := r.cleanUp(); err != nil {
+			return err
+		}
+	}
+	return r.ask(now)
+}
+
+// readEverything reads the interfaces, and marks everything else to be read.
+func (r *resolver) readEverything() error {
+	if err := r.readLinks(); err != nil {
+		return err
+	}
+	for _, h := range r.hops {
+		if h.users > 0 {
+			h.asked = false
+			r.unread[h] = struct{}{}
+		}
+	}
+	return nil
+}
+
+// cleanUp gives back the neighbours that are no longer wanted, the first time
+// also those that a process before this one has left managed.
+func (r *resolver) cleanUp() error {
+	if err := r.forget(); err != nil || r.cleaned {
+		return err
+	}
+	r.cleaned = true
+	return r.releaseForeign()
+}
+
+// due is when there is something to do although nothing changes.
+func (r *resolver) due() time.Time {
+	at := r.readDue
+	sooner := func(t time.Time) {
+		if t.Before(at) {
+			at = t
+		}
+	}
+	if r.moved {
+		sooner(r.routeDue)
+	}
+	for h := range r.waiting {
+		sooner(h.next)
+	}
+	if r.last == nil {
+		sooner(r.settled)
+	}
+	return at
+}

@@ -1,0 +1,221 @@
+package neighbor
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// routeShare bounds the time spent on looking routes up while they keep
+// changing, as on a router with a full table: one part of so many.
+const routeShare = 5
+
+// target is an address whose way is wanted.
+type target struct {
+	addr    netip.Addr
+	gateway bool // a configured gateway, whose interface is known
+	moved   bool // to be looked up
+	hop     *hop // nil: there is no way
+	outside int  // with no hop: the index of the interface, none of ours, that the route leads out of
+}
+
+// addGateways makes targets of the configured gateways.
+func (r *resolver) addGateways() {
+	for i := range r.ports {
+		if a := r.ports[i].gatewayKey(); a.IsValid() {
+			t := &target{addr: a, gateway: true}
+			r.targets[a] = t
+			r.assign(t, path{via: a.WithZone("")}, i)
+		}
+	}
+}
+
+// gatewayKey is the address that the interface's gateway is found by among the
+// observations: an IPv6 link-local one is told apart by its zone.
+func (p *port) gatewayKey() netip.Addr {
+	if p.Gateway.Is6() && p.Gateway.IsLinkLocalUnicast() {
+		return p.Gateway.WithZone(p.Interface.Name)
+	}
+	return p.Gateway
+}
+
+// retarget changes the set of targets.
+func (r *resolver) retarget(addrs []netip.Addr) {
+	wanted := make(map[netip.Addr]bool, len(addrs))
+	for _, a := range addrs {
+		if _, fixed := r.statics[a]; fixed || !a.IsValid() {
+			continue
+		}
+		wanted[a] = true
+		if r.targets[a] == nil {
+			r.targets[a] = &target{addr: a, moved: true}
+			// What is asked for now does not wait for the next round.
+			r.moved, r.dirty, r.routeDue = true, true, time.Time{}
+		}
+	}
+	for a, t := range r.targets {
+		if !wanted[a] && !t.gateway {
+			r.leave(t)
+			delete(r.targets, a)
+			r.dirty = true
+		}
+	}
+	r.order = slices.SortedFunc(maps.Values(r.targets), func(a, b *target) int { return a.addr.Compare(b.addr) })
+}
+
+// markTargets marks the targets whose route may have changed.
+func (r *resolver) markTargets(set *changeSet) {
+	mark := func(targets []*target) {
+		for _, t := range targets {
+			if !t.gateway {
+				t.moved, r.moved = true, true
+			}
+		}
+	}
+	if set.routes {
+		mark(r.order)
+		return
+	}
+	for _, p := range set.prefixes {
+		first, _ := slices.BinarySearchFunc(r.order, p, func(t *target, p netip.Prefix) int {
+			return t.addr.Compare(p.Addr())
+		})
+		last := first
+		for last < len(r.order) && p.Contains(r.order[last].addr) {
+			last++
+		}
+		mark(r.order[first:last])
+	}
+}
+
+// route looks up the targets that are marked, unless that has been done too
+// recently.
+func (r *resolver) route(now time.Time) error {
+	if !r.moved || now.Before(r.routeDue) {
+		return nil
+	}
+	var moved []*target
+	for _, t := range r.order {
+		if t.moved {
+			moved = append(moved, t)
+		}
+	}
+	outside, err := r.lookUp(moved)
+	if err != nil {
+		return err
+	}
+	if err := r.lookInside(outside); err != nil {
+		return err
+	}
+	for _, t := range moved {
+		t.moved = false
+	}
+	r.moved = false
+	r.forget()
+	end := time.Now()
+	r.routeDue = end.Add((routeShare - 1) * end.Sub(now))
+	return nil
+}
+
+// outsider is a target that the kernel reaches through an interface that is
+// none of ours.
+type outsider struct {
+	*target
+	index int
+}
+
+// lookUp asks the kernel for the way to each target, and returns those whose
+// way leads through none of our interfaces.
+func (r *resolver) lookUp(targets []*target) (outside []outsider, err error) {
+	put := func(i int, e *encoder) { putLookup(e, targets[i].addr, 0) }
+	err = r.conn.batch(len(targets), put, func(i int, m *message) {
+		t, answer := targets[i], parseRoute(m)
+		if p, at, ok := r.inside(&answer); ok {
+			r.assign(t, r.byGateway(p, at), at)
+			return
+		}
+		if at, ok := r.gatewayFor(t.addr); ok {
+			r.assign(t, path{via: r.ports[at].Gateway}, at)
+			return
+		}
+		if len(answer.paths) == 0 {
+			r.assignNone(t, 0)
+			return
+		}
+		outside = append(outside, outsider{t, answer.paths[0].index})
+	})
+	return outside, err
+}
+
+// lookInside looks for a way through one of our interfaces, in their order,
+// for targets that the kernel would reach through another one.
+func (r *resolver) lookInside(outside []outsider) error {
+	for i := range r.ports {
+		if r.ports[i].index == 0 || len(outside) == 0 {
+			continue
+		}
+		var left []outsider
+		put := func(j int, e *encoder) { putLookup(e, outside[j].addr, r.ports[i].index) }
+		err := r.conn.batch(len(outside), put, func(j int, m *message) {
+			answer := parseRoute(m)
+			if p, at, ok := r.inside(&answer); ok {
+				r.assign(outside[j].target, p, at)
+				return
+			}
+			left = append(left, outside[j])
+		})
+		if err != nil {
+			return err
+		}
+		outside = left
+	}
+	news := make(map[int][]netip.Addr) // by interface
+	for _, o := range outside {
+		if r.assignNone(o.target, o.index) {
+			news[o.index] = append(news[o.index], o.addr)
+		}
+	}
+	for index, addrs := range news {
+		r.log.Warn("a target is behind an interface that is none of ours", "interface", r.links[index].name,
+			"address", addrs[0], "more", len(addrs)-1)
+	}
+	return nil
+}
+
+// inside is the first path of a route that leads out of one of our interfaces.
+func (r *resolver) inside(a *route) (p path, port int, ok bool) {
+	if a.kind != unix.RTN_UNICAST {
+		return p, 0, false
+	}
+	for _, p := range a.paths {
+		for i := range r.ports {
+			if p.index == r.ports[i].index {
+				return p, i, true
+			}
+		}
+	}
+	return p, 0, false
+}
+
+// byGateway is a route's path out of one of our interfaces with the configured
+// gateway in place of the route's.
+func (r *resolver) byGateway(p path, at int) path {
+	if g := r.ports[at].Gateway; g.IsValid() && p.via.IsValid() && g.Is4() == p.via.Is4() {
+		p.via = g
+	}
+	return p
+}
+
+// gatewayFor is the first of our interfaces with a configured gateway of the
+// address's family.
+func (r *resolver) gatewayFor(a netip.Addr) (port int, ok bool) {
+	for i := range r.ports {
+		if g := r.ports[i].Gateway; g.IsValid() && g.Is4() == a.Is4() && r.ports[i].index != 0 {
+			return i, true
+		}
+	}
+	return 0, false
+}
