@@ -35,9 +35,9 @@ type Host struct {
 //     come out of the tunnel where its replies need not go.
 //
 // When it returns, the machine takes packets to all VIPs. Nothing that is there
-// already is touched, and settings that are stricter stay.
-// Close undoes what was done. VIPs that an earlier process added in this way and
-// could not remove are taken over.
+// already is touched, and settings that are stricter stay. Close undoes what was
+// done. VIPs that an earlier process added in this way and could not remove are
+// taken over; what it did to the settings then stays for good.
 func SetupHost(ifname string, vips []netip.Addr) (*Host, error) {
 	h := &Host{}
 	if err := h.setup(ifname, vips); err != nil {

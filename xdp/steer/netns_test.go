@@ -2,7 +2,6 @@ package steer
 
 import (
 	"errors"
-	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -177,13 +176,4 @@ func counters(t *testing.T, s *Steer, ifindex int) Counters {
 	}
 	t.Fatalf("interface %d has no counters", ifindex)
 	return Counters{}
-}
-
-func mac(t *testing.T, s string) net.HardwareAddr {
-	t.Helper()
-	m, err := net.ParseMAC(s)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return m
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 	"unsafe"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -226,5 +227,43 @@ func TestQueues(t *testing.T) {
 	}
 	if got := in.verdict(udp(t, client4, netip.MustParseAddr("203.0.113.40"), 10), 0); got != xdpPass {
 		t.Errorf("queue without a socket, fail action pass: %s", actionName(got))
+	}
+}
+
+// TestConcurrentUse calls everything from several goroutines at once; the race
+// detector watches.
+func TestConcurrentUse(t *testing.T) {
+	newNamespace(t)
+	p := newPair(t, "lb", 1500, 1)
+	s := open(t, "")
+	attach(t, s, p, ModeAuto)
+	sock := newTestSocket(t, p, 0)
+	index := p.ifindex()
+	var group errgroup.Group
+	for _, call := range []func() error{
+		func() error { _, _, err := s.SetLocals(ours()); return err },
+		func() error { _, _, err := s.SetLocals(nil); return err },
+		func() error { s.Locals(); return nil },
+		func() error { _, err := s.Counters(); return err },
+		func() error { return s.SetSocket(index, 0, sock.fd) },
+		func() error { return s.ClearSocket(index, 0) },
+		func() error { return s.Deny(client4) },
+		func() error { _, err := s.Undeny(client4); return err },
+		func() error { _, err := s.Denied(); return err },
+	} {
+		group.Go(func() error {
+			for range 100 {
+				if err := call(); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	for range 10 {
+		attach(t, s, p, ModeAuto)
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -18,6 +18,8 @@ const MaxQueues = 256
 // closed and the last mapping of its rings is gone, so that a socket whose data
 // process has died, but whose descriptor somebody keeps, still gets frames.
 func (s *Steer) SetSocket(ifindex, queue, fd int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	i, err := s.queue(ifindex, queue)
 	if err != nil {
 		return fmt.Errorf("set socket: %w", err)
@@ -38,6 +40,8 @@ func (s *Steer) SetSocket(ifindex, queue, fd int) error {
 // ClearSocket takes a queue's socket away: its frames follow the fail action of
 // the address they are for. A queue without a socket is no error.
 func (s *Steer) ClearSocket(ifindex, queue int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	i, err := s.queue(ifindex, queue)
 	if err != nil {
 		return fmt.Errorf("clear socket: %w", err)
@@ -48,14 +52,13 @@ func (s *Steer) ClearSocket(ifindex, queue int) error {
 	return nil
 }
 
+// queue finds the interface of a queue; the caller holds s.mu.
 func (s *Steer) queue(ifindex, queue int) (*iface, error) {
-	if queue < 0 || queue >= MaxQueues {
-		return nil, fmt.Errorf("queue %d: a queue is 0 to %d", queue, MaxQueues-1)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
 		return nil, ErrClosed
+	}
+	if queue < 0 || queue >= MaxQueues {
+		return nil, fmt.Errorf("queue %d: a queue is 0 to %d", queue, MaxQueues-1)
 	}
 	i, ok := s.ifaces[ifindex]
 	if !ok {

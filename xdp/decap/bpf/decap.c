@@ -5,9 +5,9 @@
 // to the host, as if it had arrived that way. Whatever is no such packet goes
 // to the host untouched.
 //
-// The frame is read and written through helpers with offsets (Linux 5.18), not
-// through pointers: headers may lie in any buffer of a frame, and pointers with
-// variable offsets take CAP_PERFMON.
+// The frame is read and written by offset (bpf_xdp_load_bytes and its kin, Linux
+// 5.18), not by pointer: headers may lie in any buffer of a frame, and pointers
+// with variable offsets take CAP_PERFMON.
 
 #include <linux/bpf.h>
 #include <linux/types.h>
