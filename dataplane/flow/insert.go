@@ -3,9 +3,10 @@ package flow
 // Bounds on the search for a record when the free list is empty.
 const (
 	searchLimit    = 64 // records looked at
-	searchRun      = 4  // of them next to each other, before the search jumps
-	halfOpenSample = 8  // half-open flows after which the search is over
-	searchTries    = 2  // searches, should another worker touch the chosen flow meanwhile
+	searchDry      = 16 // records in a row that cannot be had before the search goes elsewhere
+	searchBarren   = 8  // records looked at within barrenMS of a search that found nothing
+	barrenMS       = 10
+	halfOpenSample = 8 // half-open flows after which the search is over
 )
 
 // outcome is what became of an attempt to take a key.
@@ -176,12 +177,7 @@ func (w *Worker) take(now Time) (rec uint32, ok bool) {
 			return rec, true
 		}
 	}
-	for range searchTries {
-		if rec, ok = w.search(now); ok {
-			return rec, true
-		}
-	}
-	return 0, false
+	return w.search(now)
 }
 
 // Eviction ranks: a lower one goes first. Established and stream flows have
@@ -205,36 +201,35 @@ var evictionRank = [numStates]uint8{
 	StateAffinity:    rankAffinity,
 }
 
-// advanceHand gives the record to look at next. It goes through all of the
-// worker's records in runs of a few, each far from the one before, so that a
-// stretch of records that cannot be had does not fill a whole search.
-func (w *Worker) advanceHand() uint32 {
-	rec := w.hand
-	if w.hand++; w.hand%searchRun != 0 && w.hand < w.last-w.first {
-		return w.first + rec
-	}
-	w.run += w.jump
-	if runs := w.runs(); w.run >= runs {
-		w.run -= runs
-	}
-	w.hand = w.run * searchRun
-	return w.first + rec
-}
-
-// runs is how many runs the worker's records make.
-func (w *Worker) runs() uint32 { return (w.last - w.first + searchRun - 1) / searchRun }
-
 // search looks for a record from the hand on. The free list is empty, so a
-// free record it finds is in no list.
+// free record it finds is in no list. Neighbours are cheap to look at, so it
+// goes from one to the next; but it leaves a stretch in which nothing can be
+// had. Right after a search that found nothing they are short, so that a table
+// full of established flows costs no more than one with room.
 func (w *Worker) search(now Time) (uint32, bool) {
 	var (
 		victim     uint32
 		victimLife life
 		rank       = uint8(rankNever)
 		halfOpen   = 0
+		dry        = 0
+		size       = w.last - w.first
+		limit      = min(searchLimit, size)
 	)
-	for range min(searchLimit, w.last-w.first) {
-		rec := w.advanceHand()
+	if w.barren && now-w.barrenAt < barrenMS {
+		limit = min(searchBarren, limit)
+	}
+	w.barren = false
+	for range limit {
+		if dry == searchDry && size > searchLimit {
+			w.moveHand()
+			dry = 0
+		}
+		dry++
+		rec := w.hand
+		if w.hand++; w.hand == w.last {
+			w.hand = w.first
+		}
 		r := &w.t.records[rec]
 		l := r.life()
 		switch {
@@ -254,6 +249,9 @@ func (w *Worker) search(now Time) (uint32, bool) {
 			continue
 		}
 		k := evictionRank[l.state()]
+		if k != rankNever {
+			dry = 0
+		}
 		if k < rank || k == rank && k != rankNever && l.deadline().Before(victimLife.deadline()) {
 			victim, victimLife, rank = rec, l, k
 		}
@@ -264,9 +262,16 @@ func (w *Worker) search(now Time) (uint32, bool) {
 		}
 	}
 	if rank == rankNever || !w.t.records[victim].kill(victimLife) {
+		w.barren, w.barrenAt = true, now
+		w.moveHand()
 		return 0, false
 	}
 	w.release(victim)
 	w.count.evicted[rank].Add(1)
 	return victim, true
+}
+
+// moveHand puts the hand somewhere else.
+func (w *Worker) moveHand() {
+	w.hand = w.first + uint32(w.next()%uint64(w.last-w.first))
 }

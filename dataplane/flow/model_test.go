@@ -14,6 +14,12 @@ type oracle struct {
 	flows  []*entry
 	guard  uint32
 	paused map[pauseKey]Time
+	barren [modelWorkers]barren // searches for a record that found nothing
+}
+
+type barren struct {
+	is bool
+	at Time
 }
 
 type entry struct {
@@ -348,6 +354,8 @@ func (m *model) insert(w *Worker, f Flow, nat bool, wi int, s *script) {
 		}
 	}
 	full := inPartition == int(w.last-w.first)
+	// Shortly after it has found nothing, the table does not look everywhere.
+	hasty := o.barren[wi].is && m.now-o.barren[wi].at < barrenMS
 	key := pauseKey{wi, byte(f.Backend.Lo), f.Proto, shape}
 	want := Bound
 	switch {
@@ -380,7 +388,10 @@ func (m *model) insert(w *Worker, f Flow, nat bool, wi int, s *script) {
 			got = Existing
 		}
 	}
-	if got != want {
+	if got == Full {
+		o.barren[wi] = barren{true, m.now}
+	}
+	if got != want && (!hasty || got != Full || want != Bound) {
 		m.Fatalf("%s: %v, want %v (partition full: %v, lowest rank %d)", m.op, got, want, full, lowest)
 	}
 	switch got {
@@ -403,7 +414,8 @@ func (m *model) insert(w *Worker, f Flow, nat bool, wi int, s *script) {
 			continue
 		}
 		if !e.over(m.now) {
-			m.checkVictim(e, w, full, lowest)
+			m.checkVictim(e, w, full, hasty, lowest)
+			o.barren[wi].is = false
 		}
 		o.remove(e)
 		break
@@ -425,8 +437,12 @@ func (m *model) insert(w *Worker, f Flow, nat bool, wi int, s *script) {
 	o.flows = append(o.flows, &entry{Flow: f, ref: ref, resetBy: -1, born: m.now})
 }
 
-// checkVictim checks that a flow that was evicted was one that may be.
-func (m *model) checkVictim(e *entry, w *Worker, full bool, lowest int) {
+// checkVictim checks that a flow that was evicted was one that may be, and,
+// unless the search was hasty, the right one.
+func (m *model) checkVictim(e *entry, w *Worker, full, hasty bool, lowest int) {
+	if hasty && rankOf(e.State) != 4 {
+		return
+	}
 	if !full {
 		m.Fatalf("%s: evicted %+v with records to spare", m.op, e.Flow)
 	}
@@ -518,7 +534,7 @@ func (m *model) compare(step int) {
 
 func TestModel(t *testing.T) {
 	var sum Stats
-	for seed := range uint64(300) {
+	for seed := range uint64(200) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			rng := rand.New(rand.NewPCG(seed, 1))
 			data := make([]byte, 3000)

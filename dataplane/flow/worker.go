@@ -13,11 +13,12 @@ type Worker struct {
 	listed []uint64 // a bit for each owned record: it is in free
 
 	fresh  uint32 // in a table that was not adopted, records from here on were never used
-	hand   uint32 // where the search for a record goes on, counted from first
-	run    uint32 // the run that hand is in
-	jump   uint32 // runs from one run of the search to the next; prime to their number
+	hand   uint32 // where the search for a record goes on
 	sweep  uint32 // where Sweep goes on
 	verify bool   // the first sweep over an adopted table, which looks for what a crash left
+
+	barren   bool // the last search for a record found nothing
+	barrenAt Time // and when that was
 
 	now     Time   // the latest time it was told
 	random  uint64 // state of next
@@ -33,7 +34,7 @@ func newWorker(t *Table, id int, first, last uint32, adoptions uint64, adopted b
 		free:    make([]uint32, 0, last-first),
 		listed:  make([]uint64, (last-first+63)/64),
 		cursors: make([]cursorSet, cursorSets),
-		fresh:   first, sweep: first, verify: adopted,
+		fresh:   first, hand: first, sweep: first, verify: adopted,
 		// The same for the same seed, so that a replay repeats itself, but
 		// another one for each worker and after each restart, so that port
 		// searches do not begin where ports have just been used.
@@ -42,17 +43,7 @@ func newWorker(t *Table, id int, first, last uint32, adoptions uint64, adopted b
 	if adopted {
 		w.fresh = last
 	}
-	runs := w.runs()
-	for w.jump = max(1, uint32(uint64(runs)*618/1000)); gcd(w.jump, runs) != 1; w.jump++ {
-	}
 	return w
-}
-
-func gcd(a, b uint32) uint32 {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
 }
 
 // next is an xorshift64 generator.
