@@ -2,7 +2,6 @@ package fib
 
 import (
 	"math/bits"
-	"unsafe"
 
 	"fairlead/dataplane/packet"
 )
@@ -189,13 +188,13 @@ func (s *Snapshot) TimeoutSets() []Timeouts { return s.timeouts }
 // TimeoutsCount is how many sets of idle times there are.
 func (s *Snapshot) TimeoutsCount() int { return len(s.timeouts) }
 
-// Name is the string at a reference of this snapshot. It lies in the image: it
-// must not be used after the image is unmapped.
+// Name is a copy of the string at a reference of this snapshot: it stays valid
+// when the image is unmapped.
 func (s *Snapshot) Name(r NameRef) string {
 	if r.Length == 0 {
 		return ""
 	}
-	return unsafe.String(&s.names[r.Offset], r.Length)
+	return string(s.names[r.Offset:][:r.Length])
 }
 
 // Services are all services by slot; the ID of an unused slot is 0.

@@ -51,8 +51,12 @@ func TestMemfd(t *testing.T) {
 				t.Errorf("generation is %d", s.Generation())
 			}
 			exercise(s, rand.New(rand.NewPCG(1, 1)))
+			name := s.Name(s.Service(3, 6, 80).Name)
 			if err := unmap(); err != nil {
 				t.Fatal(err)
+			}
+			if name != "http" {
+				t.Errorf("a name read before unmapping is %q", name)
 			}
 		})
 	}
