@@ -3,11 +3,9 @@ package e2e
 import (
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"fairlead/perf/lab/traffic"
 	"fairlead/perf/rig"
 )
 
@@ -24,24 +22,9 @@ func TestKillDataProcess(t *testing.T) {
 	w.unprivileged()
 
 	p := w.ping(50, sites...)
-	var wg sync.WaitGroup
-	over := make(chan struct{})
+	over, transfers := make(chan struct{}), make(chan error, 2)
 	for _, s := range sites[:2] {
-		wg.Go(func() {
-			for n := uint64(0); ; n++ {
-				const bytes = 20 << 20
-				_, err := traffic.Transfer{Target: s.at(streamPort), Direction: traffic.BothWays, Bytes: bytes, Seed: n}.Run(w.ctx, w.topo.Client.Host)
-				if err != nil {
-					t.Errorf("%s, transfer %d: %v", s.method, n, err)
-					return
-				}
-				select {
-				case <-over:
-					return
-				default:
-				}
-			}
-		})
+		go func() { transfers <- w.transferUntil(s, over) }()
 	}
 	begin := time.Now()
 	for range kills {
@@ -52,7 +35,11 @@ func TestKillDataProcess(t *testing.T) {
 	}
 	t.Logf("%d kills in %v", kills, time.Since(begin).Round(time.Millisecond))
 	close(over)
-	wg.Wait()
+	for range sites[:2] {
+		if err := <-transfers; err != nil {
+			t.Error(err)
+		}
+	}
 	p.await(1)
 	p.stop()
 

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"maps"
@@ -252,10 +253,16 @@ func (w *world) start() {
 	w.node = node
 	w.t.Cleanup(func() {
 		if w.t.Failed() && w.node != nil {
-			w.t.Logf("log of the node:\n%s", w.node.Log())
+			w.t.Logf("the node's last words:\n%s", last(w.node.Log(), 100))
 		}
 	})
 	w.must(err)
+}
+
+// last is the last n lines of a text.
+func last(text []byte, n int) []byte {
+	lines := bytes.SplitAfter(text, []byte("\n"))
+	return bytes.Join(lines[max(0, len(lines)-n-1):], nil)
 }
 
 func (w *world) must(err error) {

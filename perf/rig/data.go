@@ -71,3 +71,15 @@ func CPUTime(pid int) (time.Duration, error) {
 	const ticksPerSecond = 100 // USER_HZ, the same on every architecture Linux runs Go on
 	return time.Duration(user+system) * time.Second / ticksPerSecond, nil
 }
+
+// Descriptors counts the open descriptors of a process.
+func Descriptors(pid int) (int, error) {
+	open, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
+	return len(open), err
+}
+
+// SharedMappings counts the mappings of shared memory (memfd) of a process.
+func SharedMappings(pid int) (int, error) {
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
+	return strings.Count(string(maps), "/memfd:"), err
+}

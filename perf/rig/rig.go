@@ -121,6 +121,34 @@ func (n *Node) Reload(ctx context.Context, toml string) error {
 	})
 }
 
+// refused is in the log line of every configuration that was not taken.
+const refused = "nothing changes"
+
+// Refuse gives the node a configuration that it must not take, and returns the
+// log line with which it says why when it has said so.
+func (n *Node) Refuse(ctx context.Context, toml string) (string, error) {
+	if err := n.write(toml); err != nil {
+		return "", err
+	}
+	before := len(n.Log())
+	if err := n.Process().Signal(syscall.SIGHUP); err != nil {
+		return "", err
+	}
+	line := ""
+	err := n.Until(ctx, func(*api.Status) bool {
+		for l := range bytes.Lines(n.Log()[before:]) {
+			if bytes.Contains(l, []byte(refused)) && bytes.HasSuffix(l, []byte("\n")) {
+				line = string(l)
+			}
+		}
+		return line != ""
+	})
+	if err != nil {
+		return "", fmt.Errorf("the configuration is not refused: %w", err)
+	}
+	return line, nil
+}
+
 // Balance waits until the ledger balances with nothing in flight and every
 // worker decides by the latest generation: the traffic must have ended.
 func (n *Node) Balance(ctx context.Context) (*api.Status, error) {
