@@ -27,12 +27,13 @@ const (
 
 // dataProcess is one running data process.
 type dataProcess struct {
-	cmd    *exec.Cmd
-	conn   *ipc.Conn
-	ready  ipc.Ready
-	acks   chan ack
-	exited chan struct{} // closed when the process is gone
-	err    error         // how it ended; valid once exited is closed
+	cmd     *exec.Cmd
+	conn    *ipc.Conn
+	ready   ipc.Ready
+	started time.Time
+	acks    chan ack
+	exited  chan struct{} // closed when the process is gone
+	err     error         // how it ended; valid once exited is closed
 }
 
 // ack is the answer to an image.
@@ -78,7 +79,7 @@ func spawn(id identity, setup ipc.Setup, shared [2]int, workers []*workerSockets
 	if err != nil {
 		return nil, err
 	}
-	d := &dataProcess{conn: conn, acks: make(chan ack, 16), exited: make(chan struct{})}
+	d := &dataProcess{conn: conn, started: time.Now(), acks: make(chan ack, 16), exited: make(chan struct{})}
 	// The process is the same binary whatever has become of its file, and a
 	// group of its own keeps a terminal's interrupt for the control process.
 	d.cmd = exec.Command("/proc/self/exe", "dataplane")

@@ -38,6 +38,8 @@ type Node struct {
 	started    time.Time
 
 	flowsFD, countersFD int
+	multicastFD         int
+	restartDelay        time.Duration // before the next data process is started; Run's own
 
 	mu       sync.Mutex // guards what follows
 	ports    []port
@@ -55,7 +57,7 @@ type Node struct {
 // New opens interfaces, sockets and memory. It does not
 // forward before Start.
 func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1}
+	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1}
 	n.reconciler = controlplane.New(n)
 	defer func() {
 		if err != nil {
@@ -114,10 +116,17 @@ func (n *Node) open() error {
 		}
 		n.log.Info("XDP program attached", "interface", p.Name, "mode", a.Mode, "frags", a.Frags, "adopted", a.Adopted, "reason", a.Reason)
 	}
-	if stale, err := n.steer.DetachStale(); err != nil {
+	stale, err := n.steer.DetachStale()
+	if err != nil {
 		n.log.Warn("stale XDP programs were not all detached", "error", err)
 	} else if len(stale) > 0 {
 		n.log.Info("stale XDP programs detached", "interfaces", stale)
+	}
+	if n.multicastFD >= 0 {
+		unix.Close(n.multicastFD)
+	}
+	if n.multicastFD, err = hearMulticast(n.ports); err != nil {
+		return err
 	}
 	for _, w := range n.workers {
 		for i, s := range w.sockets {
@@ -254,12 +263,12 @@ func (n *Node) Close() error {
 		errs = append(errs, unix.Munmap(n.mapping))
 		n.mapping = nil
 	}
-	for _, fd := range []int{n.flowsFD, n.countersFD} {
+	for _, fd := range []int{n.flowsFD, n.countersFD, n.multicastFD} {
 		if fd >= 0 {
 			errs = append(errs, unix.Close(fd))
 		}
 	}
-	n.flowsFD, n.countersFD = -1, -1
+	n.flowsFD, n.countersFD, n.multicastFD = -1, -1, -1
 	errs = append(errs, n.image.close())
 	n.image = image{}
 	return errors.Join(errs...)

@@ -9,8 +9,11 @@ import (
 	"fairlead/xdp/steer"
 )
 
-// A data process that dies again and again is started ever more slowly.
+// A data process that dies is replaced at once; one that does not live long is
+// replaced ever more slowly, so that a node that cannot forward does not spend
+// itself on trying.
 const (
+	livedLong       = 200 * time.Millisecond
 	restartDelay    = 10 * time.Millisecond
 	restartDelayMax = 2 * time.Second
 )
@@ -28,8 +31,16 @@ const stuckAfter = 3 * time.Second
 // what was in the rings is forwarded, and no flow is lost.
 func (n *Node) replaceData(ctx context.Context, dead *dataProcess) error {
 	n.log.Error("data process ended; it is replaced", "pid", dead.ready.PID, "error", dead.err)
-	delay := time.Duration(0)
+	if time.Since(dead.started) > livedLong {
+		n.restartDelay = 0
+	}
 	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(n.restartDelay):
+		}
+		n.restartDelay = min(max(2*n.restartDelay, restartDelay), restartDelayMax)
 		n.mu.Lock()
 		if n.data != dead {
 			n.mu.Unlock()
@@ -44,13 +55,7 @@ func (n *Node) replaceData(ctx context.Context, dead *dataProcess) error {
 		if err == nil {
 			return nil
 		}
-		delay = min(max(2*delay, restartDelay), restartDelayMax)
-		n.log.Error("data process does not start", "error", err, "again_in", delay)
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(delay):
-		}
+		n.log.Error("data process does not start", "error", err, "again_in", n.restartDelay)
 	}
 }
 
