@@ -136,13 +136,22 @@ func tuple(ports []PortRange, position uint32) (local, port uint16) {
 func (w *Worker) bindTuple(f *Flow, ports []PortRange, total uint32, c *cursor, now Time) (uint32, BindResult) {
 	checks := checkLimit
 	position := c.next % total
-	for range total {
-		f.SNAT, f.SNATPort = tuple(ports, position)
+	var (
+		k Key
+		h uint64
+	)
+	for i := range total {
+		snat, port := tuple(ports, position)
 		if position++; position == total {
 			position = 0
 		}
-		k := f.ReplyKey()
-		h := w.t.Hash(&k)
+		if i > 0 && snat == k.Local && near(k.LocalPort, port) {
+			h = nearHash(h, k.LocalPort, port)
+			k.LocalPort = port
+		} else {
+			k = Key{Peer: f.Backend, Local: snat, PeerPort: f.BackendPort, LocalPort: port, Proto: f.Proto}
+			h = w.t.Hash(&k)
+		}
 		if w.t.tagged(h) {
 			if checks == 0 {
 				continue
@@ -154,6 +163,7 @@ func (w *Worker) bindTuple(f *Flow, ports []PortRange, total uint32, c *cursor, 
 				continue
 			}
 		}
+		f.SNAT, f.SNATPort = snat, port
 		rec, ok := w.take(now)
 		if !ok {
 			w.count.full.Add(1)

@@ -43,3 +43,9 @@ func (t *Table) Hash(k *Key) uint64 {
 	hi, lo = bits.Mul64(hi^lo^k.Peer.Lo^t.key.c, ends&^(nearPorts-1))
 	return hi ^ lo ^ ends
 }
+
+// nearHash is the hash of a key with local port to, given that of the same key
+// with local port from. The ports differ in the low bits alone: near says so.
+func nearHash(hash uint64, from, to uint16) uint64 { return hash ^ uint64(from^to) }
+
+func near(from, to uint16) bool { return (from^to)&^(nearPorts-1) == 0 }

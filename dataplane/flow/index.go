@@ -54,10 +54,12 @@ func (t *Table) tagged(hash uint64) bool {
 	tag := slotTag(hash)
 	for i := uint64(0); i < maxProbes; i++ {
 		b := t.probe(hash, i)
-		for s := 1; s < len(b); s++ {
-			if b.slot(s)&tagMask == tag {
-				return true
-			}
+		// No branch for each slot: this is called for a whole range of
+		// ports, most of them taken, and where the tag is cannot be guessed.
+		found := same(b.slot(1), tag) | same(b.slot(2), tag) | same(b.slot(3), tag) | same(b.slot(4), tag) |
+			same(b.slot(5), tag) | same(b.slot(6), tag) | same(b.slot(7), tag)
+		if found != 0 {
+			return true
 		}
 		if b.passed() == 0 {
 			return false
@@ -65,6 +67,9 @@ func (t *Table) tagged(hash uint64) bool {
 	}
 	return false
 }
+
+// same has its top bit set when the slot has the tag, and is 0 otherwise.
+func same(slot, tag uint64) uint64 { return ((slot^tag)>>33 - 1) & (1 << 63) }
 
 // publish puts a slot into the index and reports whether there was room.
 func (t *Table) publish(hash, slot uint64) bool {

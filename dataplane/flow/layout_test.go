@@ -196,6 +196,24 @@ func TestHashHasNoBlindSpot(t *testing.T) {
 	}
 }
 
+func TestNearHash(t *testing.T) {
+	tab := newTable(t, 10, 1)
+	for port := range 1 << 16 {
+		from := Key{Peer: client(1), Local: 5, PeerPort: 8080, LocalPort: uint16(port), Proto: 6}
+		to := from
+		to.LocalPort ^= uint16(port*7) % nearPorts
+		if !near(from.LocalPort, to.LocalPort) {
+			t.Fatalf("%d is not near %d", from.LocalPort, to.LocalPort)
+		}
+		if got, want := nearHash(tab.Hash(&from), from.LocalPort, to.LocalPort), tab.Hash(&to); got != want {
+			t.Fatalf("from %d to %d: %#x, want %#x", from.LocalPort, to.LocalPort, got, want)
+		}
+		if near(from.LocalPort, from.LocalPort^nearPorts) {
+			t.Fatalf("%d is near %d", from.LocalPort, from.LocalPort^nearPorts)
+		}
+	}
+}
+
 func TestHashInlines(t *testing.T) {
 	out := compilerNotes(t)
 	for _, want := range []string{"can inline (*Table).Hash", "can inline (*Table).Touch", "can inline life.live", "can inline (*Table).probe"} {
