@@ -5,6 +5,7 @@ package controlplane
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"sync"
 	"time"
@@ -64,16 +65,35 @@ func (r *Reconciler) Start(state *model.State, observed *model.Observations) err
 func (r *Reconciler) Apply(state *model.State) (changed bool, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.apply(state, r.observed)
+}
+
+// ApplyObserved is Apply together with what the node sees now: there is no
+// generation that has the new backends and not the ways to them.
+func (r *Reconciler) ApplyObserved(state *model.State, observed *model.Observations) (changed bool, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if changed, err = r.apply(state, observed); changed || err != nil {
+		return changed, err
+	}
+	return false, r.observe(observed)
+}
+
+func (r *Reconciler) apply(state *model.State, observed *model.Observations) (changed bool, err error) {
 	if reflect.DeepEqual(state, r.desired) {
 		return false, nil
 	}
-	return true, r.publish(state, r.observed, r.stillDraining(append(r.draining, removed(r.desired, state, r.now())...)))
+	return true, r.publish(state, observed, r.stillDraining(append(r.draining, removed(r.desired, state, r.now())...)))
 }
 
 // Observe takes over what the node sees now.
 func (r *Reconciler) Observe(observed *model.Observations) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	return r.observe(observed)
+}
+
+func (r *Reconciler) observe(observed *model.Observations) error {
 	if reflect.DeepEqual(observed, r.observed) {
 		return nil
 	}
@@ -97,6 +117,22 @@ func (r *Reconciler) Republish() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.publish(r.desired, r.observed, r.stillDraining(r.draining))
+}
+
+// Backends lists the addresses of all backends, those that drain too.
+func (r *Reconciler) Backends() []netip.Addr {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var addrs []netip.Addr
+	for i := range r.desired.Pools {
+		for _, b := range r.desired.Pools[i].Backends {
+			addrs = append(addrs, b.Address)
+		}
+	}
+	for i := range r.draining {
+		addrs = append(addrs, r.draining[i].Backend.Address)
+	}
+	return addrs
 }
 
 // Status is what a reconciler has done.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -209,5 +210,52 @@ func TestRandomReloads(t *testing.T) {
 				t.Fatalf("step %d, backend %d: present %v, draining %v, but in the image: %v, flags %#x", step, b, present[b], draining, ok, f)
 			}
 		}
+	}
+}
+
+// TestApplyObserved asserts that new backends and the ways to them are one
+// generation, and that what is observed counts when the state is the same.
+func TestApplyObserved(t *testing.T) {
+	r, p, now := started(t, state(11))
+	seen := func(last ...int) *model.Observations {
+		o := observations()
+		o.NextHops = make(map[netip.Addr]model.NextHop)
+		for _, b := range last {
+			o.NextHops[netip.AddrFrom4([4]byte{198, 18, 10, byte(b)})] = model.NextHop{Interface: "eth0", MAC: [6]byte{2, 0, 0, 0, 0, byte(b)}, Resolved: true}
+		}
+		return o
+	}
+	if changed, err := r.ApplyObserved(state(12), seen(11, 12)); !changed || err != nil {
+		t.Fatal(changed, err)
+	}
+	if n := len(p.last.NextHops()); n != 2 || p.count != 2 {
+		t.Errorf("%d next hops after %d generations, want 2 after 2", n, p.count)
+	}
+	if got, want := r.Backends(), []netip.Addr{netip.MustParseAddr("198.18.10.12"), netip.MustParseAddr("198.18.10.11")}; !slices.Equal(got, want) {
+		t.Errorf("backends %v, want %v", got, want)
+	}
+	*now = now.Add(2 * time.Minute)
+	if err := r.Expire(); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := r.Backends(), []netip.Addr{netip.MustParseAddr("198.18.10.12")}; !slices.Equal(got, want) {
+		t.Errorf("backends %v after draining, want %v", got, want)
+	}
+	if changed, err := r.ApplyObserved(state(12), seen(12)); changed || err != nil {
+		t.Fatal(changed, err)
+	}
+	if n := len(p.last.NextHops()); n != 1 || p.count != 4 {
+		t.Errorf("%d next hops after %d generations, want 1 after 4", n, p.count)
+	}
+	if changed, err := r.ApplyObserved(state(12), seen(12)); changed || err != nil || p.count != 4 {
+		t.Errorf("the same again: changed %v, %v, %d generations", changed, err, p.count)
+	}
+	p.refuse = errors.New("no")
+	if _, err := r.ApplyObserved(state(13), seen(12, 13)); err == nil {
+		t.Error("a refused image is no error")
+	}
+	p.refuse = nil
+	if err := r.Observe(seen(12)); err != nil || p.count != 4 {
+		t.Errorf("what was refused is remembered: %v, %d generations", err, p.count)
 	}
 }

@@ -2,7 +2,6 @@ package neighbor
 
 import (
 	"net/netip"
-	"slices"
 	"sync"
 )
 
@@ -17,8 +16,9 @@ const (
 type changes struct {
 	wake chan struct{} // has one element while there is something to take
 
-	mu  sync.Mutex
-	set changeSet
+	mu    sync.Mutex
+	set   changeSet
+	ended bool // nobody takes anything any more
 }
 
 // changeSet is what has changed. Of each thing only the last state is kept.
@@ -28,8 +28,14 @@ type changeSet struct {
 	routes     bool           // any route may have changed
 	prefixes   []netip.Prefix // these may lead elsewhere
 	entries    map[entryKey]entry
-	retarget   bool
-	targets    []netip.Addr // when retarget is set
+	wanted     []*wanted // the last one counts
+}
+
+// wanted is what SetTargets was called with.
+type wanted struct {
+	targets []netip.Addr
+	statics map[netip.Addr]static
+	ready   chan struct{} // closed when it is in force and settled
 }
 
 // linkChange is an interface's new state, or its end.
@@ -70,18 +76,34 @@ func (c *changes) note(f func(*changeSet)) {
 	}
 }
 
-func (c *changes) setTargets(targets []netip.Addr) {
-	targets = slices.Clone(targets)
-	c.note(func(s *changeSet) { s.retarget, s.targets = true, targets })
+func (c *changes) want(w *wanted) {
+	c.note(func(s *changeSet) {
+		if c.ended {
+			close(w.ready)
+			return
+		}
+		s.wanted = append(s.wanted, w)
+	})
+}
+
+// end lets go whoever waits for a view, now and from now on.
+func (c *changes) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+	for _, w := range c.set.wanted {
+		close(w.ready)
+	}
+	c.set = emptySet()
 }
 
 // everything forgets the single changes: they are in what will be read.
 func (c *changes) everything() { c.note((*changeSet).readAgain) }
 
 func (s *changeSet) readAgain() {
-	retarget, targets := s.retarget, s.targets
+	wanted := s.wanted
 	*s = emptySet()
-	s.everything, s.routes, s.retarget, s.targets = true, true, retarget, targets
+	s.everything, s.routes, s.wanted = true, true, wanted
 }
 
 func (s *changeSet) entry(n entry) {

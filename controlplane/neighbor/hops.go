@@ -63,9 +63,9 @@ func (r *resolver) assign(t *target, p path, port int) {
 	if h == nil {
 		h = &hop{hopKey: key}
 		r.hops[key] = h
-		if fixed {
-			h.static, h.resolved, h.mac = true, true, s.mac
-		}
+	}
+	if fixed {
+		h.static, h.resolved, h.mac = true, true, s.mac
 	}
 	if t.hop == h {
 		return

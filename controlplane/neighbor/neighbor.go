@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -52,9 +53,10 @@ type Config struct {
 	// Interfaces are those of the node, in the order of its ports. The order
 	// of the observed ones is the same, whatever becomes of them.
 	Interfaces []Interface
-	Static     []Static
-	// Targets are the first addresses to resolve; SetTargets changes them.
+	// Targets are the addresses to resolve at first, and Static the next hops
+	// that are known; SetTargets changes both.
 	Targets []netip.Addr
+	Static  []Static
 	// Settle is how long the first view may be held back for targets that have
 	// a route and no known MAC address. Zero: not at all.
 	Settle time.Duration
@@ -65,6 +67,7 @@ type Config struct {
 // Watcher watches the kernel's tables until it is closed or its context ends.
 type Watcher struct {
 	changes *changes
+	names   map[string]int // of the interfaces: their places
 	cancel  context.CancelFunc
 	done    chan struct{}
 	err     error // of the end; written before done is closed
@@ -77,11 +80,22 @@ type Watcher struct {
 // The view belongs to whom it is given. Changes that come close together, or
 // during a call, are told of in one.
 //
-// Watch returns an error when netlink cannot be used or a static next hop
-// names an interface that is not among the interfaces.
+// Watch returns an error when netlink cannot be used, an interface is listed
+// twice, or a static next hop is behind none of the interfaces.
 func Watch(ctx context.Context, cfg Config, changed func(*model.Observations)) (*Watcher, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	names := make(map[string]int, len(cfg.Interfaces))
+	for i, in := range cfg.Interfaces {
+		if _, twice := names[in.Name]; twice {
+			return nil, fmt.Errorf("interface %s is listed twice", in.Name)
+		}
+		names[in.Name] = i
+	}
+	w := &Watcher{changes: newChanges(), names: names, done: make(chan struct{})}
+	if _, err := w.SetTargets(cfg.Targets, cfg.Static); err != nil {
+		return nil, err
 	}
 	// Notifications come first and the tables after: nothing is missed between.
 	l, err := openListener()
@@ -92,30 +106,45 @@ func Watch(ctx context.Context, cfg Config, changed func(*model.Observations)) (
 	if err != nil {
 		return nil, errors.Join(err, l.close())
 	}
-	changes := newChanges()
-	changes.setTargets(cfg.Targets)
-	changes.everything()
 	r, err := newResolver(&cfg, c)
 	if err != nil {
 		return nil, errors.Join(err, l.close(), c.close())
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	w := &Watcher{changes: changes, cancel: cancel, done: make(chan struct{})}
+	ctx, w.cancel = context.WithCancel(ctx)
 	var listening sync.WaitGroup
-	listening.Go(func() { l.run(changes, cfg.Log) })
+	listening.Go(func() { l.run(w.changes, cfg.Log) })
 	go func() {
 		defer close(w.done)
-		defer cancel()
-		r.run(ctx, changes, changed)
+		defer w.cancel()
+		r.run(ctx, w.changes, changed)
 		w.err = errors.Join(l.close(), r.releaseAll(), c.close())
 		listening.Wait()
 	}()
 	return w, nil
 }
 
-// SetTargets changes the addresses to resolve, which are looked up at once.
-// The caller may change the slice afterwards.
-func (w *Watcher) SetTargets(targets []netip.Addr) { w.changes.setTargets(targets) }
+// SetTargets changes the addresses to resolve, which are looked up at once,
+// and the static next hops. The caller may change the slices afterwards.
+//
+// ready is closed when changed has been called with a view in which all of
+// this has taken effect and every target either has a MAC address, or has no
+// way, or is known not to answer, which takes the kernel some three seconds to
+// find out; also when the watcher ends.
+//
+// The error says that a static next hop is behind none of the interfaces;
+// nothing changes then.
+func (w *Watcher) SetTargets(targets []netip.Addr, statics []Static) (ready <-chan struct{}, err error) {
+	want := &wanted{targets: slices.Clone(targets), statics: make(map[netip.Addr]static, len(statics)), ready: make(chan struct{})}
+	for _, s := range statics {
+		port, ok := w.names[s.Interface]
+		if !ok {
+			return nil, fmt.Errorf("static next hop %s is behind %s, which is none of the interfaces", s.Address, s.Interface)
+		}
+		want.statics[s.Address] = static{port, s.MAC}
+	}
+	w.changes.want(want)
+	return want.ready, nil
+}
 
 // Wait returns when the watcher has ended; changed is not called after that.
 // The error says what could not be given back to the kernel.
@@ -129,21 +158,4 @@ func (w *Watcher) Wait() error {
 func (w *Watcher) Close() error {
 	w.cancel()
 	return w.Wait()
-}
-
-// check finds mistakes in a configuration.
-func (c *Config) check() error {
-	names := make(map[string]bool, len(c.Interfaces))
-	for _, i := range c.Interfaces {
-		if names[i.Name] {
-			return fmt.Errorf("interface %s is listed twice", i.Name)
-		}
-		names[i.Name] = true
-	}
-	for _, s := range c.Static {
-		if !names[s.Interface] {
-			return fmt.Errorf("static next hop %s is behind %s, which is none of the interfaces", s.Address, s.Interface)
-		}
-	}
-	return nil
 }

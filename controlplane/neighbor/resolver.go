@@ -43,6 +43,7 @@ type resolver struct {
 	settled time.Time // when the first view is told of at the latest
 	dirty   bool      // the view has changed
 	last    *model.Observations
+	unready []*wanted // in force and not settled
 }
 
 // port is one of our interfaces. Without the interface its index is 0, and
@@ -59,21 +60,12 @@ type static struct {
 }
 
 func newResolver(cfg *Config, c *conn) (*resolver, error) {
-	if err := cfg.check(); err != nil {
-		return nil, err
-	}
 	r := &resolver{
-		conn: c, log: cfg.Log,
-		links: make(map[int]link), statics: make(map[netip.Addr]static), targets: make(map[netip.Addr]*target),
+		conn: c, log: cfg.Log, links: make(map[int]link), targets: make(map[netip.Addr]*target),
 		hops: make(map[hopKey]*hop), unread: make(map[*hop]struct{}), waiting: make(map[*hop]struct{}),
 	}
-	at := make(map[string]int)
-	for i, in := range cfg.Interfaces {
-		at[in.Name] = i
+	for _, in := range cfg.Interfaces {
 		r.ports = append(r.ports, port{Interface: in})
-	}
-	for _, s := range cfg.Static {
-		r.statics[s.Address] = static{at[s.Interface], s.MAC}
 	}
 	if err := r.readLinks(); err != nil {
 		return nil, err
@@ -87,6 +79,8 @@ func newResolver(cfg *Config, c *conn) (*resolver, error) {
 func (r *resolver) run(ctx context.Context, c *changes, changed func(*model.Observations)) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	defer c.end()
+	defer r.endWaiting()
 	for {
 		select {
 		case <-ctx.Done():
@@ -104,8 +98,19 @@ func (r *resolver) run(ctx context.Context, c *changes, changed func(*model.Obse
 		if view := r.news(time.Now()); view != nil {
 			changed(view)
 		}
+		if r.complete() {
+			r.endWaiting()
+		}
 		timer.Reset(max(0, time.Until(r.due())))
 	}
+}
+
+// endWaiting lets go whoever waits for a settled view.
+func (r *resolver) endWaiting() {
+	for _, w := range r.unready {
+		close(w.ready)
+	}
+	r.unready = nil
 }
 
 // pause reports whether ctx has outlasted it.
@@ -120,8 +125,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 
 // work takes changes over and does what is due.
 func (r *resolver) work(set changeSet, now time.Time) error {
-	if set.retarget {
-		r.retarget(set.targets)
+	if n := len(set.wanted); n > 0 {
+		r.setStatics(set.wanted[n-1].statics)
+		r.retarget(set.wanted[n-1].targets)
+		r.unready = append(r.unready, set.wanted...)
 	}
 	if !now.Before(r.readDue) {
 		set.readAgain()

@@ -26,11 +26,38 @@ type target struct {
 func (r *resolver) addGateways() {
 	for i := range r.ports {
 		if a := r.ports[i].gatewayKey(); a.IsValid() {
-			t := &target{addr: a, gateway: true}
-			r.targets[a] = t
-			r.assign(t, path{via: a.WithZone("")}, i)
+			r.targets[a] = &target{addr: a, gateway: true}
 		}
 	}
+	r.assignGateways()
+}
+
+func (r *resolver) assignGateways() {
+	for i := range r.ports {
+		if a := r.ports[i].gatewayKey(); a.IsValid() {
+			r.assign(r.targets[a], path{via: a.WithZone("")}, i)
+		}
+	}
+}
+
+// setStatics changes the static next hops. Every way is found anew then, as
+// any may lead by one of them.
+func (r *resolver) setStatics(statics map[netip.Addr]static) {
+	if maps.Equal(statics, r.statics) {
+		return
+	}
+	r.statics = statics
+	for _, t := range r.targets {
+		r.leave(t)
+		t.moved = !t.gateway
+	}
+	for key, h := range r.hops {
+		if h.static {
+			delete(r.hops, key)
+		}
+	}
+	r.assignGateways()
+	r.moved, r.dirty, r.routeDue = true, true, time.Time{}
 }
 
 // gatewayKey is the address that the interface's gateway is found by among the

@@ -26,10 +26,11 @@ func (r *resolver) news(now time.Time) *model.Observations {
 	return view
 }
 
-// complete reports whether every target that has a way has a MAC address.
+// complete reports whether every target that has a way has a MAC address, or
+// is known not to answer.
 func (r *resolver) complete() bool {
 	for h := range r.waiting {
-		if !h.resolved {
+		if !h.resolved && !h.lost {
 			return false
 		}
 	}
