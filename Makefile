@@ -23,7 +23,8 @@ build: ## build bin/fairlead
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X fairlead/cmd/fairlead/internal/node.Version=$(VERSION)' -o bin/fairlead ./cmd/fairlead
 
 demo: need-root build ## show all methods at work, in namespaces of this machine (HOLD=1 leaves it running); needs root
-	HOLD='$(HOLD)' $(GO) run ./perf/demo
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/demo ./perf/demo
+	@exec bin/demo -fairlead bin/fairlead $(if $(filter-out 0,$(HOLD)),-hold)
 
 test: need-root lint ## run the linters, all tests, and every fuzz target for a short time; needs root
 	$(GO) test -count=1 -timeout=10m ./...
