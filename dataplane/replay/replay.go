@@ -43,8 +43,10 @@ type Frame struct {
 
 // Ended is how one frame's journey ended.
 type Ended struct {
-	N       uint64 // which frame: they are counted from 1
-	Verdict dataplane.Verdict
+	N                uint64 // which frame: they are counted from 1
+	Verdict          dataplane.Verdict
+	Service, Backend string // the names of those the verdict is about, "" for none
+	Generation       uint64 // of the snapshot it was made by
 }
 
 // Sent is one frame that is transmitted.
@@ -56,13 +58,13 @@ type Sent struct {
 
 // Replay is a worker without a network. It belongs to one goroutine.
 type Replay struct {
-	snapshot *fib.Snapshot
-	pool     *nic.Pool
-	queues   []*queue
-	worker   *dataplane.Worker
-	flows    *flow.Table
-	counters ledger.Counters
-	clock    clock
+	snapshots dataplane.Publisher
+	pool      *nic.Pool
+	queues    []*queue
+	worker    *dataplane.Worker
+	flows     *flow.Table
+	counters  ledger.Counters
+	clock     clock
 
 	frames  uint64            // taken so far
 	inside  map[uint64]uint64 // chunk of a frame on its journey: the frame's number
@@ -75,6 +77,9 @@ type Replay struct {
 // in each queue, one on its way, and what the largest frame is cut into when
 // the path ahead carries as little as IPv4 may.
 const spareChunks = nic.MaxPorts + 1 + 128
+
+// spareSlots are counters for services and backends that a later snapshot adds.
+const spareSlots = 64
 
 // New makes a replay that has seen nothing yet.
 func New(cfg Config) (*Replay, error) {
@@ -92,8 +97,8 @@ func New(cfg Config) (*Replay, error) {
 		return nil, fmt.Errorf("replay: %w", err)
 	}
 	r := &Replay{
-		snapshot: cfg.Snapshot, pool: pool, flows: flows, inside: make(map[uint64]uint64), first: 1, clock: newClock(),
-		counters: ledger.New(len(cfg.Snapshot.Services()), len(cfg.Snapshot.Backends())),
+		pool: pool, flows: flows, inside: make(map[uint64]uint64), first: 1, clock: newClock(),
+		counters: ledger.New(len(cfg.Snapshot.Services())+spareSlots, len(cfg.Snapshot.Backends())+spareSlots),
 	}
 	queues := make([]dataplane.PortQueue, ports)
 	for i := range queues {
@@ -101,10 +106,9 @@ func New(cfg Config) (*Replay, error) {
 		r.queues = append(r.queues, q)
 		queues[i] = dataplane.PortQueue{Port: q.port, Queue: q}
 	}
-	snapshots := &dataplane.Publisher{}
-	snapshots.Publish(cfg.Snapshot)
+	r.snapshots.Publish(cfg.Snapshot)
 	r.worker, err = dataplane.NewWorker(dataplane.Config{
-		Pool: pool, Queues: queues, Flows: flows, Snapshots: snapshots, Counters: r.counters,
+		Pool: pool, Queues: queues, Flows: flows, Snapshots: &r.snapshots, Counters: r.counters,
 		Clock: func() flow.Time { return r.clock.now }, HoldMost: hold, PassToHost: true, Trace: r.trace,
 	})
 	if err != nil {
@@ -144,6 +148,21 @@ func (r *Replay) Frame(f Frame) ([]Ended, []Sent, error) {
 	return ended, sent, nil
 }
 
+// Publish makes s what frames from now on are decided by. It has the same
+// interfaces, and identities that follow those of the snapshot before.
+func (r *Replay) Publish(s *fib.Snapshot) error {
+	have := r.snapshots.Current()
+	if len(s.Interfaces()) != len(have.Interfaces()) {
+		return fmt.Errorf("replay: a snapshot of %d interfaces cannot follow one of %d", len(s.Interfaces()), len(have.Interfaces()))
+	}
+	if len(s.Services()) > len(r.counters.Services) || len(s.Backends()) > len(r.counters.Backends) {
+		return fmt.Errorf("replay: a snapshot of %d services and %d backends, there are counters for %d and %d",
+			len(s.Services()), len(s.Backends()), len(r.counters.Services), len(r.counters.Backends))
+	}
+	r.snapshots.Publish(s)
+	return nil
+}
+
 // End ends the journeys of the fragments that are still held and returns how
 // all remaining ones have ended.
 func (r *Replay) End() ([]Ended, error) {
@@ -169,24 +188,6 @@ func (r *Replay) Check() error {
 	return r.pool.Check()
 }
 
-// ServiceName is the name of the service a verdict is about, "" when it is
-// about none.
-func (r *Replay) ServiceName(v dataplane.Verdict) string {
-	if v.Service == fib.NoIndex {
-		return ""
-	}
-	return r.snapshot.Name(r.snapshot.Services()[v.Service].Name)
-}
-
-// BackendName is the name of the backend a verdict is about, "" when it is
-// about none.
-func (r *Replay) BackendName(v dataplane.Verdict) string {
-	if v.Backend == fib.NoIndex {
-		return ""
-	}
-	return r.snapshot.Name(r.snapshot.Backend(v.Backend).Name)
-}
-
 // idle lets time pass as a worker without packets does, which sweeps the flow
 // table.
 func (r *Replay) idle(gap time.Duration) {
@@ -209,21 +210,32 @@ func (r *Replay) idle(gap time.Duration) {
 func (r *Replay) refuse(frame []byte) {
 	v := dataplane.Verdict{Action: reason.Drop, Reason: reason.Oversize, Service: fib.NoIndex, Backend: fib.NoIndex, NextHop: fib.NoIndex}
 	var info packet.Info
-	if packet.Parse(frame, &info) == reason.None && r.snapshot.Local(info.Dst) == nil {
-		v = dataplane.Decide(&dataplane.Input{Snapshot: r.snapshot, Info: &info})
+	if s := r.snapshots.Current(); packet.Parse(frame, &info) == reason.None && s.Local(info.Dst) == nil {
+		v = dataplane.Decide(&dataplane.Input{Snapshot: s, Info: &info})
 	}
 	l := r.counters.Ledger
 	l.Received++
 	l.Bytes += uint64(len(frame))
 	l.Ended[v.Reason]++
-	r.pending[r.frames-r.first].Verdict = v
+	r.end(r.frames, v)
 }
 
 // trace is told how the journey of the frame in a chunk ended.
 func (r *Replay) trace(chunk uint64, v dataplane.Verdict) {
-	n := r.inside[chunk]
+	r.end(r.inside[chunk], v)
 	delete(r.inside, chunk)
-	r.pending[n-r.first].Verdict = v
+}
+
+func (r *Replay) end(n uint64, v dataplane.Verdict) {
+	s := r.snapshots.Current()
+	e := &r.pending[n-r.first]
+	e.Verdict, e.Generation = v, s.Generation()
+	if v.Service != fib.NoIndex {
+		e.Service = s.Name(s.Services()[v.Service].Name)
+	}
+	if v.Backend != fib.NoIndex {
+		e.Backend = s.Name(s.Backend(v.Backend).Name)
+	}
 }
 
 func (r *Replay) send(port uint16, frame []byte) {

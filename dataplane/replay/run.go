@@ -62,7 +62,7 @@ func Run(cfg Config, in io.Reader, name string, out, verdicts io.Writer) (*Summa
 	if err != nil {
 		return nil, err
 	}
-	w := &output{replay: r, frames: bufio.NewWriter(out), lines: bufio.NewWriter(verdicts), generation: cfg.Snapshot.Generation()}
+	w := &output{frames: bufio.NewWriter(out), lines: bufio.NewWriter(verdicts)}
 	if err := w.begin(c.nanos); err != nil {
 		return nil, err
 	}
@@ -95,13 +95,11 @@ func carry(c *capture, r *Replay, ports *ports, w *output) error {
 
 // output is the two files that a replay writes.
 type output struct {
-	replay     *Replay
-	frames     *bufio.Writer
-	pcap       *pcapgo.Writer
-	lines      *bufio.Writer
-	json       *json.Encoder
-	generation uint64
-	summary    Summary
+	frames  *bufio.Writer
+	pcap    *pcapgo.Writer
+	lines   *bufio.Writer
+	json    *json.Encoder
+	summary Summary
 }
 
 // begin writes the header of the pcap file, whose times are as fine as the
@@ -132,7 +130,7 @@ func (w *output) write(ended []Ended, sent []Sent) error {
 		w.summary.Verdicts[v.Reason]++
 		err := w.json.Encode(Line{
 			N: e.N, Action: v.Action.String(), Reason: v.Reason.String(),
-			Service: w.replay.ServiceName(v), Backend: w.replay.BackendName(v), Generation: w.generation,
+			Service: e.Service, Backend: e.Backend, Generation: e.Generation,
 		})
 		if err != nil {
 			return fmt.Errorf("write verdicts: %w", err)
