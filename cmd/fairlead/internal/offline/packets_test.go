@@ -373,8 +373,10 @@ func TestFullFlowTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range flows {
-		if _, err := p.play(fmt.Sprintf("in: tcp 203.0.113.9:%d > 198.18.0.10:81 ack", 1000+i)); err != nil {
-			t.Fatal(err)
+		for _, flags := range []string{"syn", "ack"} {
+			if _, err := p.play(fmt.Sprintf("in: tcp 203.0.113.9:%d > 198.18.0.10:81 %s", 1000+i, flags)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	for _, step := range []string{
@@ -391,13 +393,13 @@ func TestFullFlowTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, v := range verdicts[:flows] {
-		if v != "transmit forward_new service=4in4 backend=b1" {
-			t.Fatalf("flow %d: %s", i, v)
+	for i, v := range verdicts[:2*flows] {
+		if want := []string{"transmit forward_new service=4in4 backend=b1", "transmit forward_flow service=4in4 backend=b1"}[i%2]; v != want {
+			t.Fatalf("packet %d: %s, want %s", i+1, v, want)
 		}
 	}
 	want := []string{"transmit forward_stateless service=4in4 backend=b1", "drop flow_table_full service=nat backend=b1", "transmit forward_new service=nat backend=b1"}
-	if !slices.Equal(verdicts[flows:], want) {
-		t.Errorf("verdicts %q, want %q", verdicts[flows:], want)
+	if !slices.Equal(verdicts[2*flows:], want) {
+		t.Errorf("verdicts %q, want %q", verdicts[2*flows:], want)
 	}
 }
