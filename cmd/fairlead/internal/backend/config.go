@@ -88,23 +88,31 @@ func (c *Config) addVIP(s string) error {
 
 // addSource takes a prefix, or an address that stands for itself.
 func (c *Config) addSource(s string) error {
-	p, err := netip.ParsePrefix(s)
-	switch {
-	case err != nil:
-		addr, err := parseAddr(s)
-		if err != nil {
-			return fmt.Errorf("--from %w or prefix", err)
-		}
-		p = netip.PrefixFrom(addr, addr.BitLen())
-	case p.Addr().Is4In6():
-		return fmt.Errorf("--from %s: IPv4-mapped; write it as an IPv4 prefix", s)
-	case p != p.Masked():
-		return fmt.Errorf("--from %s: bits are set after the prefix; write it as %s", s, p.Masked())
+	p, err := parsePrefix(s)
+	if err != nil {
+		return fmt.Errorf("--from %w", err)
 	}
 	if !slices.Contains(c.From, p) {
 		c.From = append(c.From, p)
 	}
 	return nil
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	if _, err := netip.ParseAddr(s); err == nil {
+		a, err := parseAddr(s)
+		return netip.PrefixFrom(a, a.BitLen()), err
+	}
+	p, err := netip.ParsePrefix(s)
+	switch {
+	case err != nil:
+		return p, fmt.Errorf("%s: not an IP address or prefix", s)
+	case p.Addr().Is4In6():
+		return p, fmt.Errorf("%s: IPv4-mapped; write it as an IPv4 prefix", s)
+	case p != p.Masked():
+		return p, fmt.Errorf("%s: bits are set after the prefix; write it as %s", s, p.Masked())
+	}
+	return p, nil
 }
 
 func parseAddr(s string) (netip.Addr, error) {

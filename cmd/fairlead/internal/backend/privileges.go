@@ -35,7 +35,7 @@ func missing(mode decap.Mode, have uint64) error {
 	if len(lacks) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s missing: run it as root, or give it the capability", strings.Join(lacks, " and "))
+	return fmt.Errorf("%s missing: run it as root, or give it the capabilities", strings.Join(lacks, " and "))
 }
 
 // lockName is an abstract Unix address: its scope is the network namespace,
