@@ -153,3 +153,90 @@ func TestConcurrentWorkers(t *testing.T) {
 	}
 	t.Logf("%+v", s)
 }
+
+// TestNoTornCopies has one worker put flow after flow with the same key into
+// the only record there is, while others read it: a copy is of one of them.
+func TestNoTornCopies(t *testing.T) {
+	tab := newTable(t, 1, 1)
+	w := tab.Worker(0)
+	made := func(n uint32) Flow {
+		f := dsrFlow(1, StateEstablished)
+		f.ServiceID, f.BackendID, f.Via = n, n, uint16(n)
+		f.Backend.Hi, f.BackendPort = uint64(n), uint16(n)
+		return f
+	}
+	first := made(0)
+	k := first.ForwardKey()
+	h := tab.Hash(&k)
+	var done atomic.Bool
+	var found atomic.Uint64
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			var f Flow
+			for !done.Load() {
+				if _, _, ok := tab.Lookup(&k, h, 1, &f); !ok {
+					continue
+				}
+				want := made(f.ServiceID)
+				want.Deadline, want.seq = f.Deadline, f.seq
+				if f != want {
+					t.Errorf("found %+v, want %+v", f, want)
+					return
+				}
+				found.Add(1)
+			}
+		})
+	}
+	for n := uint32(0); n < 300_000 || found.Load() < 1000 && n < 1<<22; n++ {
+		f := made(n)
+		ref, ok := w.Insert(&f, 0, 1000)
+		if !ok {
+			t.Error("no room")
+			break
+		}
+		w.Forget(ref, &f)
+	}
+	done.Store(true)
+	wg.Wait()
+}
+
+// TestExpiredFlowStaysDead is the packet that found a flow just before its
+// time, while another worker gave its keys to a new flow just after.
+func TestExpiredFlowStaysDead(t *testing.T) {
+	ports := []PortRange{{Local: 5, First: 7, Last: 7}}
+	for _, samePort := range []bool{false, true} {
+		tab := newTable(t, 10, 2)
+		old := natFlow(1, StateEstablished)
+		ref, _ := tab.Worker(0).Bind(&old, ports, 0, 1000)
+		if mustFind(t, tab, &old, 999) != ref {
+			t.Fatal("not found before its time")
+		}
+		next := natFlow(1, StateEstablished)
+		if samePort {
+			// Another client at the same backend is given the tuple.
+			next = natFlow(2, StateEstablished)
+			next.Backend = old.Backend
+		} else {
+			next.Backend = addr4(10, 9, 9, 9)
+		}
+		again, res := tab.Worker(1).Bind(&next, ports, 1000, 1000)
+		if res != Bound || again == ref {
+			t.Fatalf("the new flow: %v %d", res, again)
+		}
+		tab.Advance(ref, &old, Forward, tcpACK, 999, &testTimeouts)
+		tab.SetVia(ref, &old, 9)
+		if tab.Refresh(ref, &old, 999, 5000) {
+			t.Error("a flow whose key was given away was refreshed")
+		}
+		for dir, k := range []Key{next.ForwardKey(), next.ReplyKey()} {
+			var f Flow
+			if got, d, ok := lookup(tab, k, 1001, &f); !ok || got != again || int(d) != dir || f != next {
+				t.Errorf("%+v finds %d %+v, want %d %+v", k, got, f, again, next)
+			}
+		}
+		if err := checkTable(tab, 1001, 0); err != nil {
+			t.Error(err)
+		}
+	}
+}
