@@ -88,15 +88,19 @@ func decideForward(in *Input, v *Verdict) {
 			decideKnown(in, svc, v)
 			return
 		}
-		// The service the flow was made for is gone; another may have its port.
 	}
 	svc := s.Service(in.Local.ID, info.Proto, info.DstPort)
-	if svc == nil {
+	switch {
+	case svc == nil:
 		v.drop(reason.ServiceNotFound)
 		v.forget(in)
-		return
+	case in.Flow != nil && svc.Method == fib.MethodNAT && s.Allowed(svc, info.Src):
+		// The service that the flow was made for is gone, and its binding with
+		// it; another service has the port now.
+		decideGone(in, svc, v)
+	default:
+		decideNew(in, svc, v)
 	}
-	decideNew(in, svc, v)
 }
 
 // decideKnown is for packets of a flow that the table knows.
@@ -125,10 +129,12 @@ func decideKnown(in *Input, svc *fib.Service, v *Verdict) {
 	carry(in, svc, b, v)
 }
 
-// decideGone is for packets of a flow whose backend is dead or removed.
+// decideGone is for packets of a flow whose backend is dead or removed. A SYN
+// has no connection to lose, whatever the policy says of those.
 func decideGone(in *Input, svc *fib.Service, v *Verdict) {
+	v.Service = svc.ID.Slot()
 	switch {
-	case in.Info.Proto != packet.ProtoTCP || svc.Gone == fib.GoneRehash:
+	case in.Info.Proto != packet.ProtoTCP, svc.Gone == fib.GoneRehash, opens(in.Info):
 		decideNew(in, svc, v)
 		return
 	case svc.Gone == fib.GoneReset && rewrite.MayReset(in.Frame, in.Info):
@@ -147,6 +153,8 @@ func decideNew(in *Input, svc *fib.Service, v *Verdict) {
 	switch {
 	case !s.Allowed(svc, info.Src):
 		r = reason.SourceNotAllowed
+	case isVIP(s, info.Src):
+		r = reason.SourceInvalid
 	case svc.Method == fib.MethodNAT && isLaterFragment(info):
 		r = reason.FlowNotFound
 	case svc.Method == fib.MethodNAT && info.Proto == packet.ProtoTCP && in.Flow == nil && !opens(info):
@@ -209,7 +217,7 @@ func carry(in *Input, svc *fib.Service, b *fib.Backend, v *Verdict) {
 		return
 	}
 	mtu, overhead := hop.MTU, uint32(0)
-	if b.MTU != 0 {
+	if b.MTU != 0 && (b.MTU < mtu || mtu == 0) {
 		mtu = b.MTU
 	}
 	sameFamily := b.Addr.Is4() == (info.Kind == packet.KindIPv4)
@@ -251,21 +259,34 @@ func decideReply(in *Input, v *Verdict) {
 		v.drop(reason.FlowNotFound)
 		return
 	}
-	svc := in.Snapshot.ServiceByID(fib.ID(f.ServiceID))
-	if svc == nil {
+	s := in.Snapshot
+	svc, b := s.ServiceByID(fib.ID(f.ServiceID)), s.BackendByID(fib.ID(f.BackendID))
+	switch {
+	case svc == nil:
 		v.drop(reason.ServiceNotFound)
 		v.forget(in)
 		return
+	case !s.Allowed(svc, f.Client):
+		v.Service = svc.ID.Slot()
+		v.drop(reason.SourceNotAllowed)
+		v.forget(in)
+		return
+	case b == nil:
+		// The flow stays, so that its client's next packet is dealt with as
+		// the service says.
+		v.Service = svc.ID.Slot()
+		v.drop(reason.BackendGone)
+		return
 	}
 	v.Action, v.Reason, v.Op, v.FlowOp = reason.Transmit, reason.ReplyFlow, OpNATReply, FlowTouch
-	v.Service, v.Backend = svc.ID.Slot(), fib.ID(f.BackendID).Slot()
+	v.Service, v.Backend = svc.ID.Slot(), b.ID.Slot()
 	if isLaterFragment(in.Info) {
 		v.Reason = reason.FragmentForward
 	}
 	switch {
 	case in.Info.TTL <= 1:
 		decideExpired(in, v)
-	case in.MTU == 0 || in.Snapshot.LocalByID(f.VIP) == nil:
+	case in.MTU == 0 || s.LocalByID(f.VIP) == nil:
 		v.drop(reason.NextHopUnresolved)
 	case uint32(in.Info.IPLen) > in.MTU:
 		decideTooBig(in, in.MTU, v)
@@ -304,6 +325,15 @@ func restarts(info *packet.Info, f *flow.Flow) bool {
 	return opens(info) && (f.State == flow.StateFinWait || f.State == flow.StateClosed)
 }
 
+// isVIP reports whether a packet claims to come from a VIP. None does: VIPs
+// send to clients, never to each other, and one forged packet between two
+// services that answer everything would go on for ever.
+func isVIP(s *fib.Snapshot, src packet.Addr) bool {
+	l := s.Local(src)
+	return l != nil && l.Kind == fib.LocalVIP
+}
+
+// opens reports whether a packet asks for a new connection.
 func opens(info *packet.Info) bool {
 	return info.TCPFlags&(packet.TCPFlagSYN|packet.TCPFlagACK) == packet.TCPFlagSYN
 }

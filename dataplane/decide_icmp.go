@@ -22,7 +22,7 @@ func decideICMP(in *Input, v *Verdict) {
 			return
 		}
 		v.answer(reason.EchoReply, OpEchoReply)
-	case info.Inner.Proto == 0:
+	case info.Inner.Proto == 0 || !mayRelay(info):
 		v.drop(reason.ICMPUnsupported)
 	case info.Inner.Src != info.Dst:
 		v.drop(reason.ICMPFlowNotFound) // it quotes a packet that was not sent from here
@@ -41,18 +41,21 @@ func decideErrorToClient(in *Input, v *Verdict) {
 		v.drop(reason.ICMPFlowNotFound)
 		return
 	}
-	svc := in.Snapshot.ServiceByID(fib.ID(f.ServiceID))
-	if svc == nil || in.Snapshot.LocalByID(f.VIP) == nil {
+	s := in.Snapshot
+	svc, b := s.ServiceByID(fib.ID(f.ServiceID)), s.BackendByID(fib.ID(f.BackendID))
+	if svc == nil || b == nil || s.LocalByID(f.VIP) == nil || !s.Allowed(svc, f.Client) {
 		v.drop(reason.ICMPFlowNotFound)
 		return
 	}
 	v.Action, v.Reason, v.Op = reason.Transmit, reason.ICMPErrorForward, OpICMPToClient
-	v.Service, v.Backend = svc.ID.Slot(), fib.ID(f.BackendID).Slot()
+	v.Service, v.Backend = svc.ID.Slot(), b.ID.Slot()
 	switch {
 	case in.Info.TTL <= 1:
 		v.drop(reason.TTLExpired)
 	case in.MTU == 0:
 		v.drop(reason.NextHopUnresolved)
+	case uint32(in.Info.IPLen) > in.MTU:
+		decideTooBig(in, in.MTU, v)
 	}
 }
 
@@ -70,13 +73,13 @@ func decideErrorToBackend(in *Input, v *Verdict) {
 	if f := in.Flow; f != nil && in.Dir == flow.Forward {
 		svc = s.ServiceByID(fib.ID(f.ServiceID))
 		b = s.BackendByID(fib.ID(f.BackendID))
-		if svc == nil || b == nil || (f.SNAT != 0) != (svc.Method == fib.MethodNAT) || f.SNAT != 0 && s.LocalByID(f.SNAT) == nil {
+		if svc == nil || b == nil || !s.Allowed(svc, f.Client) || (f.SNAT != 0) != (svc.Method == fib.MethodNAT) || f.SNAT != 0 && s.LocalByID(f.SNAT) == nil {
 			v.drop(reason.ICMPFlowNotFound)
 			return
 		}
 	} else {
 		svc = s.Service(in.Local.ID, q.Proto, q.SrcPort)
-		if svc == nil || svc.Method == fib.MethodNAT {
+		if svc == nil || svc.Method == fib.MethodNAT || !s.Allowed(svc, q.Dst) {
 			v.drop(reason.ICMPFlowNotFound)
 			return
 		}
@@ -93,6 +96,14 @@ func decideErrorToBackend(in *Input, v *Verdict) {
 	if v.Op == OpNATForward {
 		v.Op = OpICMPToBackend
 	}
+}
+
+// mayRelay reports whether an error may go on to whom it concerns. A redirect
+// is for the link that it is sent on, and anybody could forge one for a
+// backend's (RFC 1122 section 3.2.2.2); source quench is to be ignored (RFC
+// 6633).
+func mayRelay(info *packet.Info) bool {
+	return info.Proto != packet.ProtoICMP || info.ICMPType != packet.ICMPv4Redirect && info.ICMPType != packet.ICMPv4SourceQuench
 }
 
 func isEchoRequest(info *packet.Info) bool {
