@@ -22,8 +22,9 @@ func newRun() *cobra.Command {
 		Short: "Run the load balancer on this node",
 		Long: `Run the load balancer on this node until SIGTERM or SIGINT.
 
-SIGHUP reads the configuration file again. Services, pools, SNAT addresses and
-VIPs change without losing a connection; a file with errors changes nothing.
+SIGHUP reads the configuration file again. Services, pools, SNAT addresses, VIPs
+and neighbours change without losing a connection; a file with errors changes
+nothing.
 What belongs to the node (interfaces, [dataplane], [xdp]) changes by a restart.`,
 		Args: cobra.NoArgs,
 	}

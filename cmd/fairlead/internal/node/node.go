@@ -33,6 +33,7 @@ type Node struct {
 	cfg        *configs.Config
 	log        *slog.Logger
 	reconciler *controlplane.Reconciler
+	observer   *observer // nil before Start
 	steer      *steer.Steer
 	user       identity
 	started    time.Time
@@ -190,9 +191,10 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 }
 
-// Start publishes the first image and starts forwarding.
+// Start publishes the first image, when the ways to the backends are known, and
+// starts forwarding.
 func (n *Node) Start(ctx context.Context) error {
-	if err := n.reconciler.Start(&n.cfg.State, n.observe()); err != nil {
+	if err := n.observe(ctx); err != nil {
 		return err
 	}
 	n.mu.Lock()
@@ -200,10 +202,11 @@ func (n *Node) Start(ctx context.Context) error {
 	return n.startData(false)
 }
 
-// Apply makes another configuration's services, pools, VIPs and SNAT addresses
-// the desired state. What belongs to the node itself stays as it was started.
+// Apply makes another configuration's services, pools, VIPs, SNAT addresses and
+// static neighbours the desired state. What else belongs to the node itself
+// stays as it was started.
 func (n *Node) Apply(cfg *configs.Config) (changed bool, err error) {
-	return n.reconciler.Apply(&cfg.State)
+	return n.observer.apply(cfg)
 }
 
 // Reconciler takes changes of the desired state and of observations.
@@ -245,9 +248,12 @@ func (n *Node) describe(w int) ipc.WorkerSetup {
 // Close stops the data process and gives everything back: from then on the
 // host's own stack gets all packets again.
 func (n *Node) Close() error {
+	var errs []error
+	if n.observer != nil {
+		errs = append(errs, n.observer.watcher.Close()) // not under the lock, which its last words may need
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	var errs []error
 	if n.steer != nil {
 		errs = append(errs, n.steer.Remove())
 	}

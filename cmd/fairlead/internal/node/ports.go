@@ -7,7 +7,6 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"fairlead/configs"
-	"fairlead/controlplane/model"
 	"fairlead/xdp/ethtool"
 )
 
@@ -59,11 +58,6 @@ func lookPort(want configs.Interface, defaultQueues int) (port, error) {
 		p.queues = min(have, defaultQueues)
 	}
 	return p, nil
-}
-
-// model is the port as the compiler sees it.
-func (p *port) model() model.Interface {
-	return model.Interface{Name: p.Name, Index: p.index, MAC: p.mac, MTU: p.mtu, Gateway: p.Gateway}
 }
 
 // workersFor is how many workers drive these ports: one for each queue number

@@ -75,6 +75,7 @@ func (n *Node) tick(w *watchdog) {
 	if err := n.reconciler.Expire(); err != nil {
 		n.log.Error("drained backends could not be removed", "error", err)
 	}
+	n.observer.tick()
 	if time.Since(w.ports) >= portsEvery {
 		w.ports = time.Now()
 		n.checkPorts()
