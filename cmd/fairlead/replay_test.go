@@ -43,6 +43,7 @@ source_ipv4 = "198.18.10.1"
 
 [[snat]]
 address = "198.18.10.2"
+ports = "2000-2000"
 
 [[pool]]
 name = "web"
@@ -341,6 +342,9 @@ func cooked(t *testing.T) []byte {
 	}
 	return b.Bytes()
 }
+
+// words splits a command.
+func words(text string) []string { return strings.Fields(text) }
 
 func lastLine(text string) string {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")

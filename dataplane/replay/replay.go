@@ -211,7 +211,7 @@ func (r *Replay) refuse(frame []byte) {
 	v := dataplane.Verdict{Action: reason.Drop, Reason: reason.Oversize, Service: fib.NoIndex, Backend: fib.NoIndex, NextHop: fib.NoIndex}
 	var info packet.Info
 	if s := r.snapshots.Current(); packet.Parse(frame, &info) == reason.None && s.Local(info.Dst) == nil {
-		v = dataplane.Decide(&dataplane.Input{Snapshot: s, Info: &info})
+		v = dataplane.Decide(&dataplane.Input{Snapshot: s, Frame: frame, Info: &info})
 	}
 	l := r.counters.Ledger
 	l.Received++
