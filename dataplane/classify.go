@@ -36,7 +36,7 @@ func (w *Worker) classify(b *batch) {
 			continue
 		}
 		b.locals[i] = w.snapshot.Local(target(frame, info))
-		if b.locals[i] == nil {
+		if b.locals[i] == nil || b.locals[i].Kind == fib.LocalTunnel {
 			continue
 		}
 		if info.Frag&packet.FragAny != 0 && !w.fragment(b, i) {

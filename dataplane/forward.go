@@ -133,14 +133,13 @@ func (w *Worker) sendPiece(frame nic.Frame, piece *packet.Info, v *Verdict, to h
 
 // answer turns the frame into a reply to its sender.
 func (w *Worker) answer(frame nic.Frame, in *Input, v *Verdict) {
-	set := w.snapshot.Settings()
-	if limited(v.Op) && !w.answers.allow(w.now, set.ReplyRate, set.ReplyBurst) {
-		w.fail(frame, v, reason.ReplyRateLimited)
+	buf, base := w.buf(frame)
+	port := w.snapshot.Interface(frame.Port)
+	if port == nil {
+		w.fail(frame, v, reason.TransmitDown)
 		return
 	}
-	buf, base := w.buf(frame)
-	mac := w.snapshot.Interface(frame.Port).MAC
-	r := reason.None
+	mac, r := port.MAC, reason.None
 	switch v.Op {
 	case OpEchoReply:
 		r = rewrite.EchoReply(&buf, in.Info)
@@ -200,7 +199,10 @@ func (w *Worker) clampMSS(bytes []byte, info *packet.Info, v *Verdict, egressMTU
 	if info.Kind == packet.KindIPv6 {
 		headers = packet.IPv6Len + packet.TCPMinLen
 	}
-	mtu := min(egressMTU, w.snapshot.Interface(ingress).MTU, 65535)
+	mtu := min(egressMTU, 65535)
+	if in := w.snapshot.Interface(ingress); in != nil {
+		mtu = min(mtu, in.MTU)
+	}
 	if b := w.snapshot.Backend(v.Backend); b.MTU != 0 {
 		mtu = min(mtu, b.MTU)
 	}

@@ -28,7 +28,40 @@ func (w *Worker) handle(b *batch, i int) {
 	}
 	v := none
 	decide(&in, &v)
+	if v.FlowOp == FlowReplace && w.affinity(in.Local, info, &w.sticky) {
+		in.Affinity = &w.sticky
+		v = none
+		decide(&in, &v)
+	}
+	if v.FlowOp == FlowInsert || v.FlowOp == FlowReplace {
+		w.open(b.frames[i], &in, ref, &v)
+		return
+	}
 	w.carryOut(b.frames[i], &in, ref, &v)
+}
+
+// open records the flow that a packet opens, and carries the packet out. When
+// another worker was faster with the same tuple, the packet is one of that
+// worker's flow, and is decided upon as such.
+func (w *Worker) open(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
+	if v.FlowOp == FlowReplace {
+		w.flows.Forget(ref, in.Flow)
+	}
+	in.Flow, in.Dir, in.Affinity = &w.created, flow.Forward, nil
+	if ref, ours := w.record(f, in, &w.created, v); !ours {
+		*v = none
+		decide(in, v)
+		if v.FlowOp == FlowInsert || v.FlowOp == FlowReplace {
+			// The two workers have not got the same snapshot, and the flow is
+			// at an end already: the client's next packet opens another.
+			v.drop(reason.BackendGone)
+			v.forget(in)
+		}
+		w.carryOut(f, in, ref, v)
+		return
+	}
+	v.FlowOp = FlowNone
+	w.carryOut(f, in, flow.NoRef, v)
 }
 
 // affinity looks up the client's session affinity record, if the service the
@@ -47,19 +80,17 @@ func (w *Worker) affinity(local *fib.Local, info *packet.Info, f *flow.Flow) boo
 }
 
 // carryOut does to the frame and to the flow table what the verdict says.
+// An answer for which there is no budget leaves the flow alone: the packet that
+// asks again is to get it.
 func (w *Worker) carryOut(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
-	fl := in.Flow
+	if set := w.snapshot.Settings(); limited(v.Op) && !w.answers.allow(w.now, set.ReplyRate, set.ReplyBurst) {
+		v.drop(reason.ReplyRateLimited)
+	}
 	switch v.FlowOp {
 	case FlowTouch:
 		w.touch(f, in, ref)
 	case FlowForget:
-		w.flows.Forget(ref, fl)
-	case FlowReplace:
-		w.flows.Forget(ref, fl)
-		fallthrough
-	case FlowInsert:
-		fl = &w.created
-		w.record(f, in, fl, v)
+		w.flows.Forget(ref, in.Flow)
 	}
 	switch {
 	case v.Action == reason.Drop:
@@ -72,7 +103,7 @@ func (w *Worker) carryOut(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 	case answers(v.Op):
 		w.answer(f, in, v)
 	default:
-		w.forward(f, in.Info, fl, v)
+		w.forward(f, in.Info, in.Flow, v)
 	}
 }
 
@@ -91,8 +122,15 @@ func (w *Worker) touch(f nic.Frame, in *Input, ref flow.Ref) {
 }
 
 // record enters a new flow into the table. Methods with direct reply can do
-// without when there is no room; NAT cannot.
-func (w *Worker) record(f nic.Frame, in *Input, fl *flow.Flow, v *Verdict) {
+// without when there is no room; NAT cannot. It is not ours when another worker
+// has recorded a flow with this tuple: then fl is that flow, and ref leads to
+// it.
+//
+// Of TCP, only what the client sends next shows that the flow is more than a
+// forged packet. Until then it is half-open, and so among the first to go when
+// the table is full, even where a connection that began elsewhere is taken up
+// in its middle; but that one may be idle for as long as any.
+func (w *Worker) record(f nic.Frame, in *Input, fl *flow.Flow, v *Verdict) (ref flow.Ref, ours bool) {
 	s, info := w.snapshot, in.Info
 	svc, b := &s.Services()[v.Service], s.Backend(v.Backend)
 	to := w.timeouts[svc.Timeouts].of(info.Proto)
@@ -103,21 +141,25 @@ func (w *Worker) record(f nic.Frame, in *Input, fl *flow.Flow, v *Verdict) {
 	timeout := to.Unreplied
 	fl.State = flow.StateUnreplied
 	if info.Proto == packet.ProtoTCP {
-		fl.State, timeout = flow.StateEstablished, to.Established
+		fl.State, timeout = flow.StateHalfOpen, to.Established
 		if info.TCPFlags&packet.TCPFlagSYN != 0 {
-			fl.State, timeout = flow.StateHalfOpen, to.HalfOpen
+			timeout = to.HalfOpen
 		}
 		if info.TCPFlags&packet.TCPFlagRST != 0 {
 			fl.State, timeout = flow.StateClosed, to.Closed
 		}
 	}
 	if svc.Method != fib.MethodNAT {
-		if _, ok := w.flows.Insert(fl, w.now, timeout); !ok {
+		ref, ok := w.flows.Insert(fl, w.now, timeout)
+		if ok && (fl.BackendID != uint32(b.ID) || fl.ServiceID != uint32(svc.ID) || fl.SNAT != 0) {
+			return ref, false
+		}
+		if !ok {
 			v.Reason = reason.ForwardStateless
 			w.Counters.Ledger.Stateless++
 		}
 		w.opened(svc, b, info)
-		return
+		return ref, true
 	}
 	ports := w.snat4
 	if !b.Addr.Is4() {
@@ -128,19 +170,16 @@ func (w *Worker) record(f nic.Frame, in *Input, fl *flow.Flow, v *Verdict) {
 		fl.BackendPort = info.DstPort
 	}
 	fl.Via = w.Flows.PeerOf(f.Port, packet.Ethernet(w.Pool.Bytes(f)).SrcMAC())
-	switch _, result := w.flows.Bind(fl, ports, w.now, timeout); result {
+	ref, result := w.flows.Bind(fl, ports, w.now, timeout)
+	switch result {
 	case flow.Exhausted:
 		v.drop(reason.SNATExhausted)
 	case flow.Full:
 		v.drop(reason.FlowTableFull)
-	case flow.Existing:
-		// Another worker was faster with the same tuple; fl is its flow now.
-		if backend := s.BackendByID(fib.ID(fl.BackendID)); backend != nil {
-			v.Backend, v.NextHop = backend.ID.Slot(), backend.NextHop
-		}
-	default:
+	case flow.Bound:
 		w.opened(svc, b, info)
 	}
+	return ref, result != flow.Existing
 }
 
 // opened counts a new flow and keeps the client's session affinity.
@@ -154,8 +193,7 @@ func (w *Worker) opened(svc *fib.Service, b *fib.Backend, info *packet.Info) {
 	var old flow.Flow
 	if ref, _, ok := w.Flows.Lookup(&key, w.Flows.Hash(&key), w.now, &old); ok {
 		if old.BackendID == uint32(b.ID) {
-			stay := flow.Timeouts{HalfOpen: svc.AffinityMS, Established: svc.AffinityMS, FinWait: svc.AffinityMS, Closed: svc.AffinityMS, Unreplied: svc.AffinityMS, Stream: svc.AffinityMS}
-			w.Flows.Advance(ref, &old, flow.Forward, 0, w.now, &stay)
+			w.Flows.Refresh(ref, &old, w.now, svc.AffinityMS)
 			return
 		}
 		w.flows.Forget(ref, &old)

@@ -109,10 +109,14 @@ func NewWorker(cfg Config) (*Worker, error) {
 		if w.tx[q.Port] == nil {
 			w.tx[q.Port] = q.Queue
 		}
-		w.missing[i] = cfg.Pool.Chunks() / len(cfg.Queues) // its share, or as much of it as the fill ring takes
+		w.missing[i] = (cfg.Pool.Chunks() - spare(cfg.Pool)) / len(cfg.Queues) // its share, or as much of it as the fill ring takes
 	}
 	return w, nil
 }
+
+// spare is how many chunks no fill ring gets, so that there are some for the
+// fragments that packets are cut into.
+func spare(p *nic.Pool) int { return min(p.Chunks()/8, 2*nic.BatchSize) }
 
 // How long an idle worker may sleep while nothing wakes it, for held fragments
 // and idle flows still have to expire; and how many records of the flow table
