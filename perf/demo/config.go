@@ -48,7 +48,6 @@ source_ipv4 = %q
 source_ipv6 = %q
 `, topo.Front.Interface.Name, topo.Back.Interface.Name,
 		topo.SNAT4(1), topo.SNAT4(4), topo.SNAT6(1), topo.SNAT6(4), topo.Back.IPv4, topo.Back.IPv6)
-	writeNeighbors(b, topo)
 	var done []string
 	for i := range list {
 		if pool := list[i].pool(); !slices.Contains(done, pool) {
@@ -60,16 +59,6 @@ source_ipv6 = %q
 		writeService(b, &list[i])
 	}
 	return b.String()
-}
-
-// writeNeighbors says where the backends are on the link.
-func writeNeighbors(b *strings.Builder, topo *lab.Topology) {
-	fmt.Fprintf(b, "\n# Where the backends are on the link.\n")
-	for _, n := range topo.Backends {
-		for _, a := range []netip.Addr{n.IPv4, n.IPv6} {
-			fmt.Fprintf(b, "[[neighbor]]\naddress = %q\nmac = %q\ninterface = %q\n\n", a, n.Interface.MAC, topo.Back.Interface.Name)
-		}
-	}
 }
 
 func writePool(b *strings.Builder, topo *lab.Topology, s *service) {

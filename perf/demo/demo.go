@@ -77,7 +77,7 @@ func (w *world) run(ctx context.Context, o Options, begin time.Time) error {
 		}
 	}
 	if problems > 0 {
-		return fmt.Errorf("%d problems, marked WRONG above", problems)
+		return fmt.Errorf("problems, marked WRONG above: %d", problems)
 	}
 	return nil
 }

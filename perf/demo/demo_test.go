@@ -346,7 +346,7 @@ func TestWrong(t *testing.T) {
 	var out transcript
 	err = w.run(ctx, Options{Out: &out, Binary: binary, Connections: 200}, time.Now())
 	text := out.String()
-	if err == nil || err.Error() != "1 problems, marked WRONG above" {
+	if err == nil || err.Error() != "problems, marked WRONG above: 1" {
 		t.Errorf("%v\n%s", err, text)
 	}
 	for _, pattern := range []string{

@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"fairlead/controlplane/api"
 	"fairlead/perf/lab"
 	"fairlead/perf/lab/traffic"
 	"fairlead/perf/rig"
@@ -54,8 +55,25 @@ func (w *world) start(ctx context.Context, binary string) error {
 	if w.dir, err = os.MkdirTemp("", "fairlead-demo-"); err != nil {
 		return err
 	}
-	w.node, err = rig.Start(ctx, binary, w.dir, w.topo.LB, configuration(w.topo, w.services))
-	return err
+	if w.node, err = rig.Start(ctx, binary, w.dir, w.topo.LB, configuration(w.topo, w.services)); err != nil {
+		return err
+	}
+	if err := w.node.Until(ctx, allUp); err != nil {
+		return fmt.Errorf("the load balancer does not find all backends: %w\n%s", err, w.node.Log())
+	}
+	return nil
+}
+
+// allUp says whether the load balancer knows the way to every backend.
+func allUp(s *api.Status) bool {
+	for i := range s.Services {
+		for _, b := range s.Services[i].Backends {
+			if b.State != "up" {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // backendArgs are the arguments of `fairlead` on every backend.
