@@ -24,15 +24,15 @@ func TestNothingAllocates(t *testing.T) {
 	for name, fn := range map[string]func(){
 		"dsr": func() {
 			f = dsrFlow(n, StateHalfOpen)
-			ref, ok := w.Insert(&f, now, 1000)
-			if !ok {
+			if _, ok := w.Insert(&f, now, 1000); !ok {
 				t.Fatal("no room")
 			}
 			k := f.ForwardKey()
 			h := tab.Hash(&k)
 			tab.Touch(h)
 			tab.TouchRecord(h)
-			if ref, _, ok = tab.Lookup(&k, h, now, &f); !ok {
+			ref, _, ok := tab.Lookup(&k, h, now, &f)
+			if !ok {
 				t.Fatal("not found")
 			}
 			tab.Advance(ref, &f, Forward, tcpACK, now, &testTimeouts)

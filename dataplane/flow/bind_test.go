@@ -164,7 +164,7 @@ func TestTuplesRest(t *testing.T) {
 	if _, _, res = bind(2, 10+guard-1); res != Exhausted {
 		t.Fatalf("before the deadline: %v", res)
 	}
-	f, ref, res = bind(2, 10+guard-1+pauseMS)
+	f, _, res = bind(2, 10+guard-1+pauseMS)
 	if res != Bound {
 		t.Fatalf("after the deadline: %v", res)
 	}

@@ -62,6 +62,12 @@ func TestAMillionNATFlowsFit(t *testing.T) {
 	if err := checkEmpty(tab, 0); err != nil {
 		t.Error(err)
 	}
+	for i := range flows {
+		f := dsrFlow(i, StateEstablished)
+		if _, ok := w.Insert(&f, 1000, 1000); !ok {
+			t.Fatalf("second time, flow %d: no room", i)
+		}
+	}
 }
 
 func d(i int) Direction { return Direction(i) }
