@@ -66,6 +66,9 @@ func writeStatus(out io.Writer, s *api.Status) error {
 	for _, name := range slices.Sorted(maps.Keys(l.Reasons)) {
 		fmt.Fprintf(out, "  %-24s %d\n", name, l.Reasons[name])
 	}
+	for i, w := range s.Workers {
+		fmt.Fprintf(out, "  worker %d: received %d, transmitted %d, dropped %d\n", i, w.Received, w.Transmitted, w.Dropped)
+	}
 	fmt.Fprintf(out, "\nXDP program:  %s\n", counts(s.Steering))
 	fmt.Fprintf(out, "sockets:      %s\n", counts(s.Sockets))
 	for _, w := range s.Warnings {

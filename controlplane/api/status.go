@@ -11,6 +11,7 @@ type Status struct {
 	Data       DataProcess       `json:"dataProcess"`
 	Interfaces []Interface       `json:"interfaces"`
 	Ledger     Ledger            `json:"ledger"`
+	Workers    []Worker          `json:"workers"` // by queue number; they add up to the ledger, but for workers of earlier layouts
 	Services   []Service         `json:"services"`
 	Steering   map[string]uint64 `json:"steering"` // the XDP program's counters, all interfaces together
 	Sockets    map[string]uint64 `json:"sockets"`  // the kernel's counters of the AF_XDP sockets, all together
@@ -52,6 +53,14 @@ type Ledger struct {
 	InFlight    uint64            `json:"inFlight"`
 	Difference  int64             `json:"difference"`
 	Reasons     map[string]uint64 `json:"reasons"` // of all frames, by stable name; zeros left out
+}
+
+// Worker is one worker's part of the ledger: how evenly the NIC spreads packets
+// shows here.
+type Worker struct {
+	Received    uint64 `json:"received"`
+	Transmitted uint64 `json:"transmitted"`
+	Dropped     uint64 `json:"dropped"`
 }
 
 // Service is one service with its backends.

@@ -37,7 +37,9 @@ func (n *Node) Status() api.Status {
 	}
 	s.Generation.Acknowledged = ^uint64(0)
 	for i := range n.counters.Workers {
-		s.Generation.Acknowledged = min(s.Generation.Acknowledged, atomic.LoadUint64(&n.counters.Workers[i].Ledger.Generation))
+		l := n.counters.Workers[i].Ledger
+		s.Generation.Acknowledged = min(s.Generation.Acknowledged, atomic.LoadUint64(&l.Generation))
+		s.Workers = append(s.Workers, api.Worker{Received: l.Received, Transmitted: l.Sum(reason.Transmit), Dropped: l.Sum(reason.Drop)})
 	}
 	s.Ledger = n.ledger()
 	for i := range n.image.snapshot.Services() {
