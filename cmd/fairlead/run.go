@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/node"
+	"fairlead/cmd/fairlead/internal/preflight"
 	"fairlead/configs"
 	"fairlead/controlplane/api"
 )
@@ -24,8 +25,8 @@ func newRun() *cobra.Command {
 
 SIGHUP reads the configuration file again. Services, pools, SNAT addresses, VIPs
 and neighbours change without losing a connection; a file with errors changes
-nothing.
-What belongs to the node (interfaces, [dataplane], [xdp]) changes by a restart.`,
+nothing. What belongs to the node (interfaces, [dataplane], [xdp]) changes by a
+restart.`,
 		Args: cobra.NoArgs,
 	}
 	path := configFlag(c)
@@ -40,6 +41,9 @@ func run(path, socket string) error {
 		return err
 	}
 	log := newLogger(&cfg.Node)
+	if err := lookBeforeRunning(cfg, log); err != nil {
+		return err
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	reload := make(chan os.Signal, 1)
@@ -52,6 +56,18 @@ func run(path, socket string) error {
 	}
 	err = serve(ctx, n, path, socket, reload, log)
 	return errors.Join(err, n.Close())
+}
+
+// lookBeforeRunning logs what check would say of the machine. The error has
+// everything that the node does not start with.
+func lookBeforeRunning(cfg *configs.Config, log *slog.Logger) error {
+	found := preflight.Machine(cfg)
+	for _, f := range found {
+		if f.Level == preflight.Warning {
+			log.Warn(f.Text, "subject", f.Subject)
+		}
+	}
+	return preflight.Errors(found)
 }
 
 // serve runs the node's parts until ctx ends or one of them fails.

@@ -29,10 +29,11 @@ type resolver struct {
 	links   map[int]link // all of the host, by index
 	statics map[netip.Addr]static
 
-	targets  map[netip.Addr]*target
-	order    []*target // by address
-	moved    bool      // some targets are to be looked up
-	routeDue time.Time // not before this, while routes keep changing
+	targets   map[netip.Addr]*target
+	order     []*target            // by address
+	moved     bool                 // some targets are to be looked up
+	routeDue  time.Time            // not before this, while routes keep changing
+	outsiders map[int][]netip.Addr // newly found outside, by interface: to be logged
 
 	hops    map[hopKey]*hop
 	unread  map[*hop]struct{} // whose entry in the kernel's table is to be read
@@ -62,7 +63,7 @@ type static struct {
 func newResolver(cfg *Config, c *conn) (*resolver, error) {
 	r := &resolver{
 		conn: c, log: cfg.Log, links: make(map[int]link), targets: make(map[netip.Addr]*target),
-		hops: make(map[hopKey]*hop), unread: make(map[*hop]struct{}), waiting: make(map[*hop]struct{}),
+		outsiders: make(map[int][]netip.Addr), hops: make(map[hopKey]*hop), unread: make(map[*hop]struct{}), waiting: make(map[*hop]struct{}),
 	}
 	for _, in := range cfg.Interfaces {
 		r.ports = append(r.ports, port{Interface: in})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"sync"
@@ -180,4 +181,69 @@ func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// route makes packets of the load balancer for dst go by a gateway, on the
+// second arm.
+func (r *rig) route(dst string, via netip.Addr) {
+	r.t.Helper()
+	r.must(r.LB.Netlink().RouteReplace(r.routeTo(dst, via)))
+}
+
+func (r *rig) routeTo(dst string, via netip.Addr) *netlink.Route {
+	return &netlink.Route{Dst: prefix(dst), Gw: via.AsSlice(), LinkIndex: r.Back.Interface.Index}
+}
+
+func prefix(s string) *net.IPNet {
+	p := netip.MustParsePrefix(s)
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}
+
+// link is an interface as netlink has it.
+func (r *rig) link(i *lab.Interface) netlink.Link {
+	r.t.Helper()
+	l, err := i.Host.Netlink().LinkByName(i.Name)
+	r.must(err)
+	return l
+}
+
+// setMAC gives an interface another Ethernet address.
+func (r *rig) setMAC(i *lab.Interface, mac [6]byte) {
+	r.t.Helper()
+	r.must(i.Host.Netlink().LinkSetHardwareAddr(r.link(i), mac[:]))
+	i.MAC = mac[:]
+}
+
+// logged counts the log lines that have all of the given texts.
+func (r *rig) logged(texts ...string) (n int) {
+lines:
+	for line := range strings.Lines(r.log.String()) {
+		for _, text := range texts {
+			if !strings.Contains(line, text) {
+				continue lines
+			}
+		}
+		n++
+	}
+	return n
+}
+
+// hurry shortens the timers of the load balancer's second arm, so that a
+// neighbour that does not answer is given up in less than a second.
+func (r *rig) hurry() {
+	r.t.Helper()
+	for _, family := range []string{"ipv4", "ipv6"} {
+		of := "net." + family + ".neigh." + r.Back.Interface.Name
+		r.must(r.LB.Sysctl(of+".base_reachable_time_ms", "200"))
+		r.must(r.LB.Sysctl(of+".delay_first_probe_time", "1"))
+		r.must(r.LB.Sysctl(of+".retrans_time_ms", "50"))
+	}
+}
+
+func hardware(mac string) net.HardwareAddr {
+	m, err := net.ParseMAC(mac)
+	if err != nil {
+		panic(err)
+	}
+	return m
 }

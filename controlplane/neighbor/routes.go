@@ -1,6 +1,7 @@
 package neighbor
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -137,6 +138,7 @@ func (r *resolver) route(now time.Time) error {
 	if err := r.lookInside(outside); err != nil {
 		return err
 	}
+	r.warnOfOutsiders()
 	for _, t := range moved {
 		t.moved = false
 	}
@@ -164,15 +166,16 @@ func (r *resolver) lookUp(targets []*target) (outside []outsider, err error) {
 			r.assign(t, r.byGateway(p, at), at)
 			return
 		}
-		if at, ok := r.gatewayFor(t.addr); ok {
+		switch at, ok := r.gatewayFor(t.addr); {
+		case answer.kind == unix.RTN_LOCAL && len(answer.paths) > 0: // one of the host's own addresses
+			r.outside(t, answer.paths[0].index)
+		case ok && (answer.kind == unix.RTN_UNICAST || errors.Is(answer.err, unix.ENETUNREACH)):
 			r.assign(t, path{via: r.ports[at].Gateway}, at)
-			return
-		}
-		if len(answer.paths) == 0 {
+		case answer.kind == unix.RTN_UNICAST && len(answer.paths) > 0:
+			outside = append(outside, outsider{t, answer.paths[0].index})
+		default: // none, or one that forbids
 			r.assignNone(t, 0)
-			return
 		}
-		outside = append(outside, outsider{t, answer.paths[0].index})
 	})
 	return outside, err
 }
@@ -199,17 +202,28 @@ func (r *resolver) lookInside(outside []outsider) error {
 		}
 		outside = left
 	}
-	news := make(map[int][]netip.Addr) // by interface
 	for _, o := range outside {
-		if r.assignNone(o.target, o.index) {
-			news[o.index] = append(news[o.index], o.addr)
-		}
+		r.outside(o.target, o.index)
 	}
-	for index, addrs := range news {
+	return nil
+}
+
+// outside says that a target is reached through an interface that is none of
+// ours.
+func (r *resolver) outside(t *target, index int) {
+	if r.assignNone(t, index) {
+		r.outsiders[index] = append(r.outsiders[index], t.addr)
+	}
+}
+
+// warnOfOutsiders logs what is new among the targets that cannot be reached,
+// in one line for each interface.
+func (r *resolver) warnOfOutsiders() {
+	for index, addrs := range r.outsiders {
 		r.log.Warn("a target is behind an interface that is none of ours", "interface", r.links[index].name,
 			"address", addrs[0], "more", len(addrs)-1)
 	}
-	return nil
+	clear(r.outsiders)
 }
 
 // inside is the first path of a route that leads out of one of our interfaces.
