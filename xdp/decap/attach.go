@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -25,41 +26,59 @@ type Attached struct {
 	Name    string
 	Mode    Mode   // ModeNative or ModeGeneric
 	Frags   bool   // the driver needed a program that accepts frames in several buffers
+	Adopted bool   // it runs in place of one that an earlier process had left
 	Reason  string // why it is not native or not without frags; empty if it is
 }
 
 // ErrInUse is the error of Attach when the interface has another XDP program.
 var ErrInUse = errors.New("another XDP program is attached to the interface")
 
-// run loads the program and gets it running in the first way that works.
+// run loads the program and gets it running in the first way that works: in
+// place of the one that an earlier process has left, or on a new link.
 func (d *Decap) run(cfg Config) error {
 	device, err := netlink.LinkByIndex(d.attached.IfIndex)
 	if err != nil {
 		return err
 	}
+	if adopted, err := d.adopt(cfg, device); adopted || err != nil {
+		return err
+	}
+	if err := d.attachNew(cfg, device.Attrs().MTU); err != nil {
+		return err
+	}
+	if d.pin == "" {
+		return nil
+	}
+	if err := d.link.Pin(d.pin); err != nil {
+		return errors.Join(fmt.Errorf("pin at %s: %w", d.pin, err), d.detach())
+	}
+	return nil
+}
+
+func (d *Decap) attachNew(cfg Config, mtu int) error {
 	if cfg.Mode != ModeGeneric {
-		err := d.native(cfg, device.Attrs().MTU)
+		d.attached.Mode = ModeNative
+		err := d.withFrags(cfg, mtu, d.linkWith(link.XDPDriverMode))
 		if err == nil || cfg.Mode == ModeNative || !driverCannot(err) {
 			return err
 		}
 		d.attached.Reason = err.Error()
 	}
 	d.attached.Mode = ModeGeneric
-	return d.start(cfg, false, link.XDPGenericMode)
+	return d.start(cfg, false, d.linkWith(link.XDPGenericMode))
 }
 
-// native tries a plain program, and when the driver refuses because frames may
-// be larger than one buffer (drivers say ERANGE, EINVAL or EOPNOTSUPP to that),
-// one that accepts frames in several.
-func (d *Decap) native(cfg Config, mtu int) error {
-	d.attached.Mode = ModeNative
-	err := d.start(cfg, false, link.XDPDriverMode)
+// withFrags installs a plain program, and when the driver refuses because frames
+// may be larger than one buffer (drivers say ERANGE, EINVAL or EOPNOTSUPP to
+// that), one that accepts frames in several.
+func (d *Decap) withFrags(cfg Config, mtu int, install func(*ebpf.Program) error) error {
+	err := d.start(cfg, false, install)
 	large := errors.Is(err, unix.ERANGE) ||
 		mtu > 1500 && (errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP))
 	if err == nil || !large {
 		return err
 	}
-	if second := d.start(cfg, true, link.XDPDriverMode); second != nil {
+	if second := d.start(cfg, true, install); second != nil {
 		return fmt.Errorf("with MTU %d: %w (accepting frames in several buffers: %w)", mtu, err, second)
 	}
 	d.attached.Frags = true
@@ -67,17 +86,28 @@ func (d *Decap) native(cfg Config, mtu int) error {
 	return nil
 }
 
-func (d *Decap) start(cfg Config, frags bool, flags link.XDPAttachFlags) error {
+// start loads the program and installs it.
+func (d *Decap) start(cfg Config, frags bool, install func(*ebpf.Program) error) error {
 	if err := d.load(cfg, frags); err != nil {
 		return err
 	}
-	l, err := link.AttachXDP(link.XDPOptions{Program: d.objects.Decap, Interface: d.attached.IfIndex, Flags: flags})
-	if err != nil {
+	if err := install(d.objects.Decap); err != nil {
 		d.objects.Close()
-		return refusal(flags, err)
+		return err
 	}
-	d.link = l
 	return nil
+}
+
+// linkWith installs a program by a new link.
+func (d *Decap) linkWith(flags link.XDPAttachFlags) func(*ebpf.Program) error {
+	return func(p *ebpf.Program) error {
+		l, err := link.AttachXDP(link.XDPOptions{Program: p, Interface: d.attached.IfIndex, Flags: flags})
+		if err != nil {
+			return refusal(flags, err)
+		}
+		d.link = l
+		return nil
+	}
 }
 
 // refusal says what the kernel's answer means for the operator.

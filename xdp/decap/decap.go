@@ -31,6 +31,11 @@ type Config struct {
 
 	// Mode is where the program runs; "" means ModeAuto.
 	Mode Mode
+
+	// PinPath is a directory on a BPF file system that keeps the program when
+	// the process ends without Close; the next Attach replaces it without a gap.
+	// With "" it goes with the process.
+	PinPath string
 }
 
 // Decap is the program on one interface.
@@ -38,11 +43,13 @@ type Decap struct {
 	attached Attached
 	objects  objectObjects
 	link     link.Link
+	pin      string // of link, "" when it is not kept
 	close    func() error
 }
 
 // Attach runs the program on an interface of the calling thread's network
-// namespace. It goes when Close is called or the process ends.
+// namespace. It goes when Close is called, or, unless it is pinned, when the
+// process ends.
 func Attach(ifindex int, name string, cfg Config) (*Decap, error) {
 	d, err := attach(ifindex, name, cfg)
 	if err != nil {
@@ -63,13 +70,20 @@ func attach(ifindex int, name string, cfg Config) (*Decap, error) {
 		cfg.GUEPort = DefaultGUEPort
 	}
 	d := &Decap{attached: Attached{IfIndex: ifindex, Name: name}}
+	var err error
+	if d.pin, err = pinFor(cfg.PinPath, ifindex); err != nil {
+		return nil, err
+	}
 	if err := d.run(cfg); err != nil {
 		return nil, err
 	}
-	d.close = sync.OnceValue(func() error {
-		return errors.Join(d.link.Detach(), d.link.Close(), d.objects.Close())
-	})
+	d.close = sync.OnceValue(d.detach)
 	return d, nil
+}
+
+// detach undoes run.
+func (d *Decap) detach() error {
+	return errors.Join(unpin(d.pin), d.link.Detach(), d.link.Close(), d.objects.Close())
 }
 
 // load makes the program and its maps, filled from cfg.
