@@ -83,7 +83,7 @@ func TestInterfaceReplaced(t *testing.T) {
 	for _, s := range sites {
 		w.must(rig.Ping(w.ctx, w.topo.Client.Host, s.vip)) // answered by the way it came
 	}
-	w.plug(&w.topo.Back, w.topo.BackSwitch)
+	w.plug(&w.topo.Back, w.topo.BackSwitch, lab.LinkConfig{})
 	w.rebinds(before)
 	// The node's own address, too, has moved to another Ethernet address: hosts
 	// notice that by themselves, but only after minutes.
@@ -95,7 +95,7 @@ func TestInterfaceReplaced(t *testing.T) {
 	before = w.interfaces()
 	w.must(w.topo.Front.Interface.Delete())
 	w.idles(time.Second)
-	w.plug(&w.topo.Front, w.topo.FrontSwitch)
+	w.plug(&w.topo.Front, w.topo.FrontSwitch, lab.LinkConfig{})
 	w.rebinds(before)
 	w.must(rig.ForgetNeighbors(w.topo.Client))
 	p.await(2)
@@ -142,9 +142,9 @@ func (w *world) sourceMAC(wire *lab.PacketConn, ip netip.Addr) string {
 }
 
 // plug gives the node a new interface in place of a deleted one.
-func (w *world) plug(arm *lab.Arm, sw *lab.Switch) {
+func (w *world) plug(arm *lab.Arm, sw *lab.Switch, cfg lab.LinkConfig) {
 	w.t.Helper()
-	ifc, err := sw.Plug(w.topo.LB, arm.Interface.Name, lab.LinkConfig{})
+	ifc, err := sw.Plug(w.topo.LB, arm.Interface.Name, cfg)
 	w.must(err)
 	arm.Interface = ifc
 	w.must(ifc.AddAddress(netip.PrefixFrom(arm.IPv4, arm.Segment.IPv4.Bits())))
