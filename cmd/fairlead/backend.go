@@ -46,9 +46,10 @@ It needs root, or CAP_NET_ADMIN and CAP_BPF, and Linux 5.18 or later.`,
 	from := f.StringSlice("from", nil, "load balancers, an address or prefix: tunnel packets for a VIP from anywhere\nelse are dropped; may be repeated. None: they are accepted from anywhere")
 	guePort := f.Uint16("gue-port", decap.DefaultGUEPort, "UDP port of GUE, as gue_port of the load balancer's [tunnel]")
 	mode := f.String("mode", string(decap.ModeAuto), "where the program runs: native in the driver, generic in the network stack,\nauto for native where the driver can, none for no program: l2 needs none")
+	pin := f.String("pin", "", "directory on a BPF file system, for example /sys/fs/bpf/fairlead-backend, that keeps\nthe program when this process is killed: tunnels go on, and the next process takes\nover without a gap. None: the program goes with the process")
 	report := f.Duration("report", time.Minute, "how often packet counters are logged, when they have changed; 0: at the end only")
 	c.RunE = func(*cobra.Command, []string) error {
-		cfg, err := backend.ParseConfig(*interfaces, *vips, *from, *guePort, *mode, *report)
+		cfg, err := backend.ParseConfig(*interfaces, *vips, *from, *guePort, *mode, *pin, *report)
 		if err != nil {
 			return err
 		}

@@ -91,7 +91,7 @@ func unwrapOp(err error) error {
 
 func (b *Backend) attach(p *port) error {
 	d, err := decap.Attach(p.index, p.name, decap.Config{
-		VIPs: b.cfg.VIPs, LoadBalancers: b.cfg.From, GUEPort: b.cfg.GUEPort, Mode: b.cfg.Mode,
+		VIPs: b.cfg.VIPs, LoadBalancers: b.cfg.From, GUEPort: b.cfg.GUEPort, Mode: b.cfg.Mode, PinPath: b.cfg.PinPath,
 	})
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (b *Backend) attach(p *port) error {
 	p.decap = d
 	b.undo = append(b.undo, d.Close)
 	a := d.Attached()
-	b.log.Info("decapsulation attached", "interface", p.name, "mode", a.Mode, "frags", a.Frags, "reason", a.Reason)
+	b.log.Info("decapsulation attached", "interface", p.name, "mode", a.Mode, "frags", a.Frags, "adopted", a.Adopted, "reason", a.Reason)
 	return nil
 }
 

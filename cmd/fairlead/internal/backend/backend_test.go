@@ -226,6 +226,42 @@ func (w *world) question(t *testing.T, from netip.Addr, text string) []byte {
 	return buf.Bytes()
 }
 
+// ask sends tunnelled questions from addresses, and returns when the one from the
+// load balancer, which must be the last, is answered as a client wants it.
+func (w *world) ask(from ...netip.Addr) {
+	w.t.Helper()
+	wire, err := w.balancer.Host.PacketConn("eth0")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer wire.Close()
+	if err := wire.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		w.t.Fatal(err)
+	}
+	for _, a := range from {
+		if err := wire.WriteFrame(w.question(w.t, a, "a question from "+a.String())); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	for {
+		frame, err := wire.ReadFrame()
+		if err != nil {
+			w.t.Fatalf("no answer: %v", err)
+		}
+		if !bytes.Contains(frame, []byte("a question from ")) {
+			continue // the stack's own
+		}
+		if !bytes.HasSuffix(frame, []byte("a question from "+balancer.String())) {
+			w.t.Fatal("a question from elsewhere was answered")
+		}
+		ip := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeIPv4).(*layers.IPv4)
+		if !ip.SrcIP.Equal(net.IP(vip4.AsSlice())) || !ip.DstIP.Equal(net.IP(client.AsSlice())) {
+			w.t.Errorf("the answer goes from %v to %v", ip.SrcIP, ip.DstIP)
+		}
+		return
+	}
+}
+
 // TestServes has a real server answer a tunnelled question straight to the
 // client, and none that comes from elsewhere; in the end all is as it was.
 func TestServes(t *testing.T) {
@@ -245,39 +281,7 @@ func TestServes(t *testing.T) {
 	if _, err := traffic.ServeUDP(w.backend, netip.AddrPortFrom(vip4, 53).String()); err != nil {
 		t.Fatal(err)
 	}
-	wire, err := w.balancer.Host.PacketConn("eth0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer wire.Close()
-	if err := wire.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
-		t.Fatal(err)
-	}
-	for _, q := range []struct {
-		from netip.Addr
-		text string
-	}{{netip.MustParseAddr("198.18.0.99"), "from elsewhere"}, {balancer, "from the load balancer"}} {
-		if err := wire.WriteFrame(w.question(t, q.from, q.text)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for {
-		frame, err := wire.ReadFrame()
-		if err != nil {
-			t.Fatalf("no answer: %v\n%s", err, p.Output())
-		}
-		if bytes.Contains(frame, []byte("from elsewhere")) {
-			t.Fatal("a question from elsewhere was answered")
-		}
-		if !bytes.Contains(frame, []byte("from the load balancer")) {
-			continue
-		}
-		ip := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.Default).Layer(layers.LayerTypeIPv4).(*layers.IPv4)
-		if !ip.SrcIP.Equal(net.IP(vip4.AsSlice())) || !ip.DstIP.Equal(net.IP(client.AsSlice())) {
-			t.Errorf("the answer goes from %v to %v", ip.SrcIP, ip.DstIP)
-		}
-		break
-	}
+	w.ask(netip.MustParseAddr("198.18.0.99"), balancer)
 	// The counters are told while it runs, and at the end.
 	if err := p.WaitOutput(w.ctx, "ipip_4in4=1"); err != nil {
 		t.Error(err)
@@ -316,7 +320,7 @@ func TestWarnings(t *testing.T) {
 	w := newWorld(t)
 	said := w.stop(w.start(command("-i", "eth0", "--mode", "generic")))
 	for _, want := range []string{
-		`level=INFO msg="decapsulation attached" interface=eth0 mode=generic frags=false reason=""`,
+		`level=INFO msg="decapsulation attached" interface=eth0 mode=generic frags=false adopted=false reason=""`,
 		`level=WARN msg="tunnel packets are accepted from anywhere: name the load balancers with --from"`,
 		`level=WARN msg="every tunnel packet to this machine is taken, and no VIP is added to lo: name the VIPs with --vip"`,
 	} {
@@ -445,5 +449,38 @@ func TestKilled(t *testing.T) {
 	w.stop(p)
 	if s := w.state(); !has(s, "eth0 xdp false") || strings.Contains(s, vip4.String()) || strings.Contains(s, vip6.String()) {
 		t.Errorf("it left:\n%s", s)
+	}
+}
+
+// TestPinned is killed and goes on serving; the next process takes over, and
+// its end is the end of all.
+func TestPinned(t *testing.T) {
+	w := newWorld(t)
+	bpffs := t.TempDir()
+	if err := unix.Mount("bpf", bpffs, "bpf", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(bpffs, unix.MNT_DETACH)
+	args := []string{"--interface", "eth0", "--vip", vip4.String(), "--from", balancer.String(), "--pin", bpffs + "/backend"}
+	p := w.start(command(args...))
+	if _, err := traffic.ServeUDP(w.backend, netip.AddrPortFrom(vip4, 53).String()); err != nil {
+		t.Fatal(err)
+	}
+	w.ask(balancer)
+	if err := p.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w.ask(netip.MustParseAddr("198.18.0.99"), balancer)
+	p = w.start(command(args...))
+	if out := string(p.Output()); !strings.Contains(out, "adopted=true") {
+		t.Errorf("it said:\n%s", out)
+	}
+	w.ask(balancer)
+	w.stop(p)
+	if s := w.state(); !has(s, "eth0 xdp false") || strings.Contains(s, vip4.String()) {
+		t.Errorf("it left:\n%s", s)
+	}
+	if left, err := os.ReadDir(bpffs + "/backend"); err != nil || len(left) != 0 {
+		t.Errorf("pins are left: %v, %v", left, err)
 	}
 }

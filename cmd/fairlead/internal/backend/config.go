@@ -24,13 +24,14 @@ type Config struct {
 	From       []netip.Prefix // load balancers' addresses; without any, tunnel packets from anywhere are taken
 	GUEPort    uint16         // UDP port of GUE
 	Mode       decap.Mode     // where the program runs, or ModeNone
+	PinPath    string         // directory that keeps the program when the process is killed; "": none does
 	Report     time.Duration  // how often counters are logged; 0: at the end only
 }
 
 // ParseConfig makes a configuration of what was given on the command line. Its
 // error names everything that is wrong, one line each.
-func ParseConfig(interfaces, vips, from []string, guePort uint16, mode string, report time.Duration) (*Config, error) {
-	c := &Config{GUEPort: guePort, Mode: decap.Mode(mode), Report: report}
+func ParseConfig(interfaces, vips, from []string, guePort uint16, mode, pin string, report time.Duration) (*Config, error) {
+	c := &Config{GUEPort: guePort, Mode: decap.Mode(mode), PinPath: pin, Report: report}
 	errs := []error{c.addInterfaces(interfaces)}
 	for _, s := range vips {
 		errs = append(errs, c.addVIP(s))
@@ -50,6 +51,9 @@ func ParseConfig(interfaces, vips, from []string, guePort uint16, mode string, r
 	}
 	if c.Mode == ModeNone && len(from) > 0 {
 		errs = append(errs, errors.New("--mode none checks no packet: --from has no effect with it"))
+	}
+	if c.Mode == ModeNone && pin != "" {
+		errs = append(errs, errors.New("--mode none has no program: --pin has no effect with it"))
 	}
 	if report < 0 {
 		errs = append(errs, fmt.Errorf("--report %v: it must not be negative", report))

@@ -17,7 +17,7 @@ func TestParseConfig(t *testing.T) {
 		[]string{"eth0", "eth1", "eth0"},
 		[]string{"198.18.0.10", "2001:db8::10", "198.18.0.10", "2001:DB8:0::10"},
 		[]string{"198.18.10.1", "198.18.10.0/24", "2001:db8:10::/64", "2001:db8::1", "198.18.10.1/32"},
-		6081, "native", time.Second)
+		6081, "native", "/sys/fs/bpf/here", time.Second)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +28,7 @@ func TestParseConfig(t *testing.T) {
 			netip.MustParsePrefix("198.18.10.1/32"), netip.MustParsePrefix("198.18.10.0/24"),
 			netip.MustParsePrefix("2001:db8:10::/64"), netip.MustParsePrefix("2001:db8::1/128"),
 		},
-		GUEPort: 6081, Mode: decap.ModeNative, Report: time.Second,
+		GUEPort: 6081, Mode: decap.ModeNative, PinPath: "/sys/fs/bpf/here", Report: time.Second,
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want %+v", got, want)
@@ -39,7 +39,7 @@ func TestParseConfigErrors(t *testing.T) {
 	for _, c := range []struct {
 		interfaces, vips, from []string
 		port                   uint16
-		mode                   string
+		mode, pin              string
 		report                 time.Duration
 		want                   []string
 	}{
@@ -83,19 +83,23 @@ func TestParseConfigErrors(t *testing.T) {
 			want: []string{"--mode fast: it must be auto, native, generic or none", "--report -1s: it must not be negative"},
 		},
 		{
-			interfaces: []string{"eth0"}, mode: "none", from: []string{"198.18.0.1"},
-			want: []string{"--mode none without --vip leaves nothing to do", "--mode none checks no packet: --from has no effect with it"},
+			interfaces: []string{"eth0"}, mode: "none", pin: "/sys/fs/bpf", from: []string{"198.18.0.1"},
+			want: []string{
+				"--mode none without --vip leaves nothing to do",
+				"--mode none checks no packet: --from has no effect with it",
+				"--mode none has no program: --pin has no effect with it",
+			},
 		},
 	} {
 		if c.mode == "" {
 			c.mode = "auto"
 		}
-		_, err := ParseConfig(c.interfaces, c.vips, c.from, max(c.port, 1), c.mode, c.report)
+		_, err := ParseConfig(c.interfaces, c.vips, c.from, max(c.port, 1), c.mode, c.pin, c.report)
 		if want := strings.Join(c.want, "\n"); err == nil || err.Error() != want {
 			t.Errorf("%+v:\n%v\nwant:\n%s", c, err, want)
 		}
 	}
-	if _, err := ParseConfig([]string{"eth0"}, nil, nil, 0, "auto", 0); err == nil || err.Error() != "--gue-port 0: it must be 1 to 65535" {
+	if _, err := ParseConfig([]string{"eth0"}, nil, nil, 0, "auto", "", 0); err == nil || err.Error() != "--gue-port 0: it must be 1 to 65535" {
 		t.Error(err)
 	}
 }
