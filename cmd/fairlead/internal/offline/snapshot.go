@@ -27,7 +27,31 @@ func Snapshot(cfg *configs.Config) (s *fib.Snapshot, warnings []string, err erro
 	if len(cfg.Interfaces) == 0 {
 		return nil, nil, ErrNoInterface
 	}
-	compiled, err := compile.Compile(&cfg.State, Observations(cfg), nil, compile.Options{})
+	return open(cfg, Observations(cfg))
+}
+
+// Check compiles a configuration and gives the warnings that come of the file
+// itself: a way to each backend is taken for granted, as the machine that the
+// file is for may know one.
+func Check(cfg *configs.Config) (warnings []string, err error) {
+	obs := Observations(cfg)
+	if len(obs.Interfaces) == 0 {
+		obs.Interfaces = []model.Interface{{Name: "any"}}
+	}
+	for i := range cfg.State.Pools {
+		for _, b := range cfg.State.Pools[i].Backends {
+			obs.NextHops[b.Address] = model.NextHop{Interface: obs.Interfaces[0].Name, Resolved: true}
+		}
+	}
+	for i := range obs.Interfaces {
+		obs.Interfaces[i].Gateway = netip.Addr{}
+	}
+	_, warnings, err = open(cfg, obs)
+	return warnings, err
+}
+
+func open(cfg *configs.Config, obs *model.Observations) (s *fib.Snapshot, warnings []string, err error) {
+	compiled, err := compile.Compile(&cfg.State, obs, nil, compile.Options{})
 	if err != nil {
 		return nil, nil, err
 	}
