@@ -108,6 +108,9 @@ func reloadOn(ctx context.Context, n *node.Node, path string, reload <-chan os.S
 		case <-reload:
 		}
 		cfg, err := configs.Load(path)
+		if err == nil {
+			err = preflight.Errors(preflight.Addresses(cfg))
+		}
 		if err != nil {
 			log.Error("configuration has errors; nothing changes", "error", err)
 			continue

@@ -50,6 +50,14 @@ func Machine(cfg *configs.Config) []Finding {
 	return c.found
 }
 
+// Addresses finds those of the configuration's addresses that the host has
+// itself. They may change without a restart.
+func Addresses(cfg *configs.Config) []Finding {
+	c := &checker{cfg: cfg}
+	c.addresses()
+	return c.found
+}
+
 // Routes finds the backends that the host's routing table has no way to
 // through the configuration's interfaces.
 func Routes(cfg *configs.Config) []Finding {

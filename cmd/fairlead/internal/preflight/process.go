@@ -14,18 +14,23 @@ import (
 	"fairlead/dataplane/flow"
 )
 
-// user checks the user that the data process is to run as.
+// user checks the user that the data process is to run as. Only root changes
+// users: run as another, and the data process is that user's too.
 func (c *checker) user() {
+	level := Error
+	if os.Getuid() != 0 {
+		level = Warning
+	}
 	name := c.cfg.Dataplane.User
 	u, err := user.Lookup(name)
 	if err != nil {
 		if _, err := strconv.ParseUint(name, 10, 32); err != nil {
-			c.add(Error, "user "+name, "there is no such user for the data process")
+			c.add(level, "user "+name, "there is no such user for the data process")
 		}
 		return
 	}
 	if u.Uid == "0" {
-		c.add(Error, "user "+name, "it is root, which the data process must not run as")
+		c.add(level, "user "+name, "it is root, which the data process must not run as")
 	}
 }
 
