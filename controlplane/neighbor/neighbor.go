@@ -77,8 +77,8 @@ type Watcher struct {
 //
 // changed is called with every new view, from one goroutine, so that one call
 // ends before the next begins; the first one is complete (see Config.Settle).
-// The view belongs to whom it is given. Changes that come close together, or
-// during a call, are told of in one.
+// Changes that come close together, or during a call, are told of in one. A
+// view never changes after it was given, and its receiver must not change it.
 //
 // Watch returns an error when netlink cannot be used, an interface is listed
 // twice, or a static next hop is behind none of the interfaces.

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/vishvananda/netlink"
-	"go.uber.org/goleak"
 
 	"fairlead/controlplane/model"
 	"fairlead/controlplane/neighbor"
@@ -43,7 +42,6 @@ func newRig(t *testing.T, cfg lab.Config) *rig {
 		if err := topo.Close(); err != nil {
 			t.Error(err)
 		}
-		goleak.VerifyNone(t)
 	})
 	return &rig{t: t, Topology: topo, news: make(chan struct{}, 1)}
 }

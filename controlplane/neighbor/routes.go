@@ -143,7 +143,6 @@ func (r *resolver) route(now time.Time) error {
 		t.moved = false
 	}
 	r.moved = false
-	r.forget()
 	end := time.Now()
 	r.routeDue = end.Add((routeShare - 1) * end.Sub(now))
 	return nil
