@@ -138,11 +138,15 @@ func decideGone(in *Input, svc *fib.Service, v *Verdict) {
 		decideNew(in, svc, v)
 		return
 	case svc.Gone == fib.GoneReset && rewrite.MayReset(in.Frame, in.Info):
+		// The client believes a reset only when its sequence number is the next
+		// one due, and else asks with a challenge ACK for another (RFC 5961
+		// section 3.2): so the flow is not forgotten yet.
 		v.answer(reason.ResetReply, OpReset)
+		v.FlowOp = FlowReset
 	default:
 		v.drop(reason.BackendGone)
+		v.forget(in)
 	}
-	v.forget(in)
 }
 
 // decideNew chooses a backend by session affinity or by Maglev.

@@ -146,7 +146,7 @@ func (s *situation) expectLost(syn bool) outcome {
 	}
 	mayReset := s.piece == whole && s.flags&packet.TCPFlagRST == 0 && !s.toGroup
 	if s.policy == fib.GoneReset && mayReset {
-		return outcome{reason: reason.ResetReply, op: dataplane.OpReset, flow: dataplane.FlowForget, service: true, backend: nobody}
+		return outcome{reason: reason.ResetReply, op: dataplane.OpReset, flow: dataplane.FlowReset, service: true, backend: nobody}
 	}
 	return end(reason.BackendGone).forService().forgetting(true)
 }

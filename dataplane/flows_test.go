@@ -185,7 +185,7 @@ func TestDeadBackend(t *testing.T) {
 			after  reason.Reason // of the segment after that, NAT and direct reply
 			direct reason.Reason
 		}{
-			{fib.GoneReset, reason.ResetReply, reason.TCPNotSYN, reason.ForwardNew},
+			{fib.GoneReset, reason.ResetReply, reason.ResetReply, reason.ResetReply}, // as a challenge ACK asks for it
 			{fib.GoneDrop, reason.BackendGone, reason.TCPNotSYN, reason.ForwardNew},
 			{fib.GoneRehash, reason.ForwardNew, reason.ForwardFlow, reason.ForwardFlow},
 		} {
@@ -230,6 +230,11 @@ func TestDeadBackend(t *testing.T) {
 					}
 					if v := n.tcp("203.0.113.9:1000", pooledVIP, ack); v.Reason != want || v.Backend == dead {
 						t.Errorf("the next segment: %+v %v", v, v.Reason)
+					}
+					if c.policy == fib.GoneReset {
+						if v := n.tcp("203.0.113.9:1000", pooledVIP, syn); v.Reason != reason.ForwardNew || v.Backend == dead {
+							t.Errorf("a new connection from the same port: %+v %v", v, v.Reason)
+						}
 					}
 					if v := n.tcp(half, pooledVIP, syn); v.Reason != reason.ForwardNew || v.Backend == dead {
 						t.Errorf("a SYN sent again: %+v %v", v, v.Reason)

@@ -91,6 +91,9 @@ func (w *Worker) carryOut(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 		w.touch(f, in, ref)
 	case FlowForget:
 		w.flows.Forget(ref, in.Flow)
+	case FlowReset:
+		to := &w.timeouts[w.snapshot.Services()[v.Service].Timeouts]
+		w.Flows.Advance(ref, in.Flow, flow.Reply, packet.TCPFlagRST, w.now, to.of(in.Info.Proto))
 	}
 	switch {
 	case v.Action == reason.Drop:

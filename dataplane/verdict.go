@@ -38,6 +38,7 @@ const (
 	FlowInsert         // record a new flow
 	FlowTouch          // advance the flow's state and idle time
 	FlowForget         // remove the flow
+	FlowReset          // the answer resets the flow, as if its backend had: it is closed, and remembered as long as one is
 	FlowReplace        // forget the flow and record a new one on its tuple
 )
 
