@@ -10,8 +10,9 @@ import (
 
 // pingers are long-lived TCP connections on which something is always said.
 type pingers struct {
-	w   *world
-	all []*traffic.Pinger
+	w     *world
+	all   []*traffic.Pinger
+	sites []*site // of each of all, where ping opened them
 }
 
 // ping opens n long-lived connections through each site.
@@ -22,7 +23,7 @@ func (w *world) ping(n int, sites ...*site) *pingers {
 		for _, s := range sites {
 			one, err := traffic.StartPinger(w.ctx, w.topo.Client.Host, traffic.PingerConfig{Target: s.at(streamPort), Interval: 50 * time.Millisecond})
 			w.must(err)
-			p.all = append(p.all, one)
+			p.all, p.sites = append(p.all, one), append(p.sites, s)
 		}
 	}
 	p.await(1)
