@@ -90,6 +90,9 @@ func TestUnresolvable(t *testing.T) {
 	for i, bits := range []int{24, 64} {
 		r.must(b.Interface.AddAddress(netip.PrefixFrom(absent[i], bits)))
 		r.untilHop(absent[i], r.behind(b.Interface))
+		if n := r.logged("neighbour answers", "address="+absent[i].String()); n != 1 {
+			t.Errorf("%s: that it answers was logged %d times", absent[i], n)
+		}
 	}
 }
 

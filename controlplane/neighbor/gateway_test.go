@@ -137,11 +137,13 @@ func TestConfiguredGateway(t *testing.T) {
 	ports[1].Gateway = b2.IPv4
 	r.route("192.0.2.0/25", b1.IPv4)
 	r.route("2001:db8:ffff::/48", b1.IPv6)
-	without := netip.MustParseAddr("203.0.113.7")
-	r.watch(neighbor.Config{Interfaces: ports, Targets: []netip.Addr{far4, far6, without, b1.IPv4}})
+	without, forbidden := netip.MustParseAddr("203.0.113.7"), netip.MustParseAddr("203.0.113.200")
+	r.must(r.LB.Netlink().RouteReplace(&netlink.Route{Dst: prefix("203.0.113.128/25"), Type: unix.RTN_UNREACHABLE}))
+	r.watch(neighbor.Config{Interfaces: ports, Targets: []netip.Addr{far4, far6, without, forbidden, b1.IPv4}})
 	for a, via := range map[netip.Addr]*lab.Node{far4: b2, without: b2, b2.IPv4: b2, far6: b1, b1.IPv4: b1} {
 		r.untilHop(a, r.behind(via.Interface))
 	}
+	r.untilNoHop(forbidden)
 	if got := r.last().Interfaces[1].Gateway; got != b2.IPv4 {
 		t.Errorf("the interface's gateway is %v, want %v", got, b2.IPv4)
 	}

@@ -151,14 +151,18 @@ func (r *resolver) take(h *hop, n *entry, now time.Time) {
 
 // resolve makes mac the address of a hop.
 func (r *resolver) resolve(h *hop, mac [6]byte) {
+	back := h.lost
 	h.tries, h.lost = 0, false
-	if h.resolved && h.mac == mac {
+	if h.resolved && h.mac == mac && !back {
 		return
 	}
 	attrs := []any{"address", h.addr, "interface", r.ports[h.port].Interface.Name, "mac", net.HardwareAddr(mac[:]).String()}
-	if h.resolved {
+	switch {
+	case h.resolved && h.mac != mac:
 		r.log.Info("neighbour has another MAC address", append(attrs, "before", net.HardwareAddr(h.mac[:]).String())...)
-	} else {
+	case back:
+		r.log.Info("neighbour answers", attrs...)
+	default:
 		r.log.Debug("neighbour resolved", attrs...)
 	}
 	h.resolved, h.mac = true, mac

@@ -131,11 +131,11 @@ func (r *resolver) route(now time.Time) error {
 			moved = append(moved, t)
 		}
 	}
-	outside, err := r.lookUp(moved)
+	left, err := r.lookUp(moved)
 	if err != nil {
 		return err
 	}
-	if err := r.lookInside(outside); err != nil {
+	if err := r.lookInside(left); err != nil {
 		return err
 	}
 	r.warnOfOutsiders()
@@ -148,69 +148,72 @@ func (r *resolver) route(now time.Time) error {
 	return nil
 }
 
-// outsider is a target that the kernel reaches through an interface that is
-// none of ours.
-type outsider struct {
+// stray is a target that the kernel would not reach through any of our
+// interfaces.
+type stray struct {
 	*target
-	index int
+	index int // of the interface it would use, 0 when there is no route
 }
 
-// lookUp asks the kernel for the way to each target, and returns those whose
-// way leads through none of our interfaces.
-func (r *resolver) lookUp(targets []*target) (outside []outsider, err error) {
+// lookUp asks the kernel for the way to each target, and returns those that it
+// would not reach through any of our interfaces, though perhaps there is a way.
+func (r *resolver) lookUp(targets []*target) (left []stray, err error) {
 	put := func(i int, e *encoder) { putLookup(e, targets[i].addr, 0) }
 	err = r.conn.batch(len(targets), put, func(i int, m *message) {
 		t, answer := targets[i], parseRoute(m)
-		if p, at, ok := r.inside(&answer); ok {
+		switch p, at, ok := r.inside(&answer); {
+		case ok:
 			r.assign(t, r.byGateway(p, at), at)
-			return
-		}
-		switch at, ok := r.gatewayFor(t.addr); {
-		case answer.kind == unix.RTN_LOCAL && len(answer.paths) > 0: // one of the host's own addresses
-			r.outside(t, answer.paths[0].index)
-		case ok && (answer.kind == unix.RTN_UNICAST || errors.Is(answer.err, unix.ENETUNREACH)):
-			r.assign(t, path{via: r.ports[at].Gateway}, at)
-		case answer.kind == unix.RTN_UNICAST && len(answer.paths) > 0:
-			outside = append(outside, outsider{t, answer.paths[0].index})
-		default: // none, or one that forbids
+		case errors.Is(answer.err, unix.ENETUNREACH):
+			left = append(left, stray{t, 0})
+		case len(answer.paths) == 0: // a route that forbids
 			r.assignNone(t, 0)
+		case answer.kind != unix.RTN_UNICAST: // one of the host's own addresses
+			r.outside(t, answer.paths[0].index)
+		default:
+			left = append(left, stray{t, answer.paths[0].index})
 		}
 	})
-	return outside, err
+	return left, err
 }
 
-// lookInside looks for a way through one of our interfaces, in their order,
-// for targets that the kernel would reach through another one.
-func (r *resolver) lookInside(outside []outsider) error {
+// lookInside looks for another way for targets that the kernel would not reach
+// through any of our interfaces: a route through one of them, in their order,
+// or a configured gateway.
+func (r *resolver) lookInside(targets []stray) error {
 	for i := range r.ports {
-		if r.ports[i].index == 0 || len(outside) == 0 {
+		if r.ports[i].index == 0 || len(targets) == 0 {
 			continue
 		}
-		var left []outsider
-		put := func(j int, e *encoder) { putLookup(e, outside[j].addr, r.ports[i].index) }
-		err := r.conn.batch(len(outside), put, func(j int, m *message) {
+		var left []stray
+		put := func(j int, e *encoder) { putLookup(e, targets[j].addr, r.ports[i].index) }
+		err := r.conn.batch(len(targets), put, func(j int, m *message) {
 			answer := parseRoute(m)
 			if p, at, ok := r.inside(&answer); ok {
-				r.assign(outside[j].target, p, at)
+				r.assign(targets[j].target, r.byGateway(p, at), at)
 				return
 			}
-			left = append(left, outside[j])
+			left = append(left, targets[j])
 		})
 		if err != nil {
 			return err
 		}
-		outside = left
+		targets = left
 	}
-	for _, o := range outside {
-		r.outside(o.target, o.index)
+	for _, t := range targets {
+		if at, ok := r.gatewayFor(t.addr); ok {
+			r.assign(t.target, path{via: r.ports[at].Gateway}, at)
+			continue
+		}
+		r.outside(t.target, t.index)
 	}
 	return nil
 }
 
 // outside says that a target is reached through an interface that is none of
-// ours.
+// ours, or, with index 0, not at all.
 func (r *resolver) outside(t *target, index int) {
-	if r.assignNone(t, index) {
+	if r.assignNone(t, index) && index != 0 {
 		r.outsiders[index] = append(r.outsiders[index], t.addr)
 	}
 }
