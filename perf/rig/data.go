@@ -83,3 +83,9 @@ func SharedMappings(pid int) (int, error) {
 	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", pid))
 	return strings.Count(string(maps), "/memfd:"), err
 }
+
+// Ended reports whether a process has ended, be it that nobody has asked how.
+func Ended(pid int) bool {
+	fields, err := ProcessStatus(pid)
+	return err != nil || strings.HasPrefix(fields["State"], "Z")
+}
