@@ -1,10 +1,16 @@
 package main_test
 
 import (
+	"encoding/binary"
 	"encoding/json"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
 	"testing"
 
 	"fairlead/dataplane/explain"
+	"fairlead/dataplane/packet/packettest"
 )
 
 // TestExplain asserts what is said of flows of every fate.
@@ -142,5 +148,32 @@ func TestExplainUsage(t *testing.T) {
 		if r.code != 1 || r.stdout != "" || r.stderr != "fairlead: "+c.want+"\n" {
 			t.Errorf("%s: exit status %d, %q, want %q", c.args, r.code, r.stderr, c.want)
 		}
+	}
+}
+
+// TestDocumentedExamples runs what docs/replay.md shows. Which SNAT port is
+// taken is not promised.
+func TestDocumentedExamples(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "replay.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	toml := regexp.MustCompile("(?s)```toml\n(.*?)```").FindSubmatch(page)
+	if toml == nil {
+		t.Fatal("the page shows no configuration")
+	}
+	dir := t.TempDir()
+	write(t, dir, "fairlead.toml", toml[1])
+	port := regexp.MustCompile(`(198\.18\.10\.2):\d+ >`)
+	r := fairlead(t, dir, "explain", "--config", "fairlead.toml", "203.0.113.9:1234", "tcp", "198.18.0.10:80")
+	shown := "    " + strings.ReplaceAll(strings.TrimSpace(r.stdout), "\n", "\n    ") + "\n"
+	if r.code != 0 || !strings.Contains(port.ReplaceAllString(string(page), "$1:N >"), port.ReplaceAllString(shown, "$1:N >")) {
+		t.Errorf("the page does not show what explain says:\n%s%s", r.stdout, r.stderr)
+	}
+	syn := packettest.TCP(packettest.AddrPort("203.0.113.9:1234"), packettest.AddrPort("198.18.0.10:80"))
+	write(t, dir, "in.pcap", pcap(binary.LittleEndian, false, []captured{{0, syn}}))
+	r = fairlead(t, dir, "replay", "--config", "fairlead.toml", "--in", "in.pcap", "--verdicts", "v.jsonl")
+	if line := string(read(t, dir, "v.jsonl")); r.code != 0 || !strings.Contains(string(page), "    "+line) {
+		t.Errorf("the page does not show the verdict:\n%s%s", line, r.stderr)
 	}
 }
