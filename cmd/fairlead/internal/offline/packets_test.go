@@ -277,6 +277,9 @@ func (p *player) play(line string) ([]string, error) {
 	case "down":
 		p.down = append(p.down, value)
 		return nil, p.publish()
+	case "up":
+		p.down = slices.DeleteFunc(p.down, func(end string) bool { return end == value })
+		return nil, p.publish()
 	case "remove":
 		return nil, p.remove(value)
 	case "in":
