@@ -63,11 +63,11 @@ func target(frame []byte, info *packet.Info) packet.Addr {
 // that one was sent from here, so its destination is the flow's peer.
 func keyOf(info *packet.Info, local *fib.Local, key *flow.Key) bool {
 	if isTransport(info.Proto) {
-		*key = flow.Key{Peer: info.Src, Local: local.ID, PeerPort: info.SrcPort, LocalPort: info.DstPort, Proto: info.Proto}
+		key.Peer, key.Local, key.PeerPort, key.LocalPort, key.Proto = info.Src, local.ID, info.SrcPort, info.DstPort, info.Proto
 		return true
 	}
 	if q := &info.Inner; isTransport(q.Proto) && !q.Fragment && q.Src == info.Dst {
-		*key = flow.Key{Peer: q.Dst, Local: local.ID, PeerPort: q.DstPort, LocalPort: q.SrcPort, Proto: q.Proto}
+		key.Peer, key.Local, key.PeerPort, key.LocalPort, key.Proto = q.Dst, local.ID, q.DstPort, q.SrcPort, q.Proto
 		return true
 	}
 	return false

@@ -179,14 +179,18 @@ func (w *Worker) hop(f *flow.Flow, v *Verdict) (hop, bool) {
 
 // toBackend is a NAT flow's packet as its backend sees it.
 func (w *Worker) toBackend(f *flow.Flow) *rewrite.NATArgs {
-	w.nat = rewrite.NATArgs{Src: w.snapshot.LocalByID(f.SNAT).Addr, SrcPort: f.SNATPort, Dst: f.Backend, DstPort: f.BackendPort}
-	return &w.nat
+	to := &w.nat
+	to.Src, to.SrcPort = w.snapshot.LocalByID(f.SNAT).Addr, f.SNATPort
+	to.Dst, to.DstPort = f.Backend, f.BackendPort
+	return to
 }
 
 // toClient is a NAT flow's packet as its client sees it.
 func (w *Worker) toClient(f *flow.Flow) *rewrite.NATArgs {
-	w.nat = rewrite.NATArgs{Src: w.snapshot.LocalByID(f.VIP).Addr, SrcPort: f.VIPPort, Dst: f.Client, DstPort: f.ClientPort}
-	return &w.nat
+	to := &w.nat
+	to.Src, to.SrcPort = w.snapshot.LocalByID(f.VIP).Addr, f.VIPPort
+	to.Dst, to.DstPort = f.Client, f.ClientPort
+	return to
 }
 
 // clampMSS keeps the two ends of a NAT connection from announcing segments

@@ -91,9 +91,6 @@ func (w *Worker) carryOut(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 		w.touch(f, in, ref)
 	case FlowForget:
 		w.flows.Forget(ref, in.Flow)
-	case FlowReset:
-		to := &w.timeouts[w.snapshot.Services()[v.Service].Timeouts]
-		w.Flows.Advance(ref, in.Flow, flow.Reply, packet.TCPFlagRST, w.now, to.of(in.Info.Proto))
 	}
 	switch {
 	case v.Action == reason.Drop:
@@ -119,7 +116,7 @@ func (w *Worker) touch(f nic.Frame, in *Input, ref flow.Ref) {
 		return
 	}
 	mac := packet.Ethernet(w.Pool.Bytes(f)).SrcMAC()
-	if port, known, ok := w.Flows.Peer(in.Flow.Via); !ok || port != f.Port || known != mac {
+	if !w.Flows.IsPeer(in.Flow.Via, f.Port, mac) {
 		w.Flows.SetVia(ref, in.Flow, w.Flows.PeerOf(f.Port, mac))
 	}
 }

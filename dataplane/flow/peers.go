@@ -16,8 +16,7 @@ const (
 // the FIB's table) and a MAC address on it, and records it if it is new. It is
 // 0 when the table has no room for it, or when the address is zero.
 func (t *Table) PeerOf(port uint16, mac [6]byte) uint16 {
-	entry := uint64(port)<<48 | uint64(mac[0])<<40 | uint64(mac[1])<<32 | uint64(mac[2])<<24 |
-		uint64(mac[3])<<16 | uint64(mac[4])<<8 | uint64(mac[5])
+	entry := peerEntry(port, mac)
 	if entry&macMask == 0 {
 		return 0
 	}
@@ -40,6 +39,16 @@ func (t *Table) PeerOf(port uint16, mac [6]byte) uint16 {
 		}
 	}
 	return 0
+}
+
+func peerEntry(port uint16, mac [6]byte) uint64 {
+	return uint64(port)<<48 | uint64(mac[0])<<40 | uint64(mac[1])<<32 | uint64(mac[2])<<24 |
+		uint64(mac[3])<<16 | uint64(mac[4])<<8 | uint64(mac[5])
+}
+
+// IsPeer reports whether a number stands for this return path.
+func (t *Table) IsPeer(via, port uint16, mac [6]byte) bool {
+	return via != 0 && atomic.LoadUint64(&t.peers[via]) == peerEntry(port, mac)
 }
 
 // Peer is the return path with the given number.
