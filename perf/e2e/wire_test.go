@@ -17,6 +17,7 @@ type wire struct {
 	*lab.PacketConn
 	w    *world
 	name string
+	mac  [6]byte // the host's
 }
 
 // wire taps a host's cable until the test ends.
@@ -27,7 +28,7 @@ func (w *world) wire(n *lab.Node) *wire {
 	w.t.Cleanup(func() { c.Close() })
 	deadline, _ := w.ctx.Deadline()
 	w.must(c.SetReadDeadline(deadline))
-	return &wire{c, w, n.Name}
+	return &wire{c, w, n.Name, mac(n.Interface)}
 }
 
 // next is a copy of the next frame that fulfils cond.

@@ -44,8 +44,8 @@ type Interface struct {
 }
 
 // Cable joins two hosts by a veth pair and brings both ends up, with transmit
-// checksum offload off: every frame on the wire carries complete checksums, as
-// on a real cable.
+// offloads off: every frame on the wire carries complete checksums, and its
+// VLAN tags where they belong and not beside the frame, as on a real cable.
 func (l *Lab) Cable(a *Host, aName string, b *Host, bName string, cfg LinkConfig) (*Interface, *Interface, error) {
 	cfg = cfg.withDefaults()
 	fail := func(err error) (*Interface, *Interface, error) {
@@ -89,6 +89,9 @@ func (i *Interface) prepare() error {
 	}
 	i.Index = link.Attrs().Index
 	if err := i.SetTxChecksumOffload(false); err != nil {
+		return err
+	}
+	if err := i.SetFeatures(false, "tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"); err != nil {
 		return err
 	}
 	return i.SetUp()

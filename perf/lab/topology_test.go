@@ -177,6 +177,10 @@ func TestInterfaceDownAndUp(t *testing.T) {
 	if want := "host a: interface eth0: 3 rx and 1 tx queues: " + unix.EINVAL.Error(); err == nil || err.Error() != want {
 		t.Errorf("error %v, want %q", err, want)
 	}
+	err = aEnd.SetFeatures(true, "tx-telepathy")
+	if want := `host a: interface eth0: the kernel knows no feature "tx-telepathy"`; err == nil || err.Error() != want {
+		t.Errorf("error %v, want %q", err, want)
+	}
 	if err := aEnd.Delete(); err != nil {
 		t.Error(err)
 	}
