@@ -101,7 +101,7 @@ func TestNoVerdictAllocates(t *testing.T) {
 		packettest.Echo(v4, vip4, 1, 1, packettest.PayloadLen(1400)), packettest.ARPRequest(v4, vip4), packettest.NeighborSolicit(v6, vip6),
 		udp(packettest.DF(), packettest.PayloadLen(1480)), udp(packettest.TTL(1)), udp(packettest.TTL(1), packettest.Fragment(80, false, 1), packettest.PayloadLen(80)),
 		udp(packettest.Fragment(0, true, 1), packettest.PayloadLen(80), packettest.UDPLength(168)), udp(packettest.Fragment(80, false, 1), packettest.PayloadLen(80)),
-		udp(packettest.PayloadLen(1480)), udp(packettest.DF(), packettest.PayloadLen(1480), packettest.MACs([6]byte{1, 0, 0x5e, 0, 0, 1}, clientMAC)),
+		udp(packettest.PayloadLen(1480)), udp(packettest.MACs([6]byte{1, 0, 0x5e, 0, 0, 1}, clientMAC)), udp(packettest.DF(), packettest.Fragment(160, false, 1), packettest.PayloadLen(1490)),
 		udpFrom(client, "192.0.2.1:80"), packettest.ARPReply(v4, vip4), packettest.NeighborSolicit(v6, packettest.Addr("2001:db8:ffff::1")),
 		udp()[:10], udp(packettest.VLAN(1, 2, 3)), udp(packettest.BadIPChecksum()), udp()[:30], udp(packettest.Fragment(0, true, 2), packettest.PayloadLen(3)),
 		tcp("198.18.101.1:80"), tcp("198.18.101.2:80"), tcp("198.18.101.3:80"), tcp("198.18.101.4:80"), tcp("198.18.101.5:80"),

@@ -51,6 +51,9 @@ func decide(in *Input, v *Verdict) {
 		decideNeighbor(in, v)
 	case in.Local == nil || in.Local.Kind == fib.LocalTunnel:
 		v.pass(reason.PassNotOurs)
+	case packet.Ethernet(in.Frame).DstIsGroup():
+		// Every other node on the segment has it too.
+		v.drop(reason.LinkBroadcast)
 	case isICMP(in.Info.Proto):
 		decideICMP(in, v)
 	case in.Local.Kind == fib.LocalVIP:

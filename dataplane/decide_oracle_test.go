@@ -103,7 +103,11 @@ func (s *situation) expect() outcome {
 	switch s.to {
 	case 0, fib.LocalTunnel:
 		return end(reason.PassNotOurs)
-	case fib.LocalSNAT:
+	}
+	if s.toGroup {
+		return end(reason.LinkBroadcast)
+	}
+	if s.to == fib.LocalSNAT {
 		return s.expectReply()
 	}
 	if s.proto != packet.ProtoTCP && s.proto != packet.ProtoUDP && s.proto != packet.ProtoSCTP {
@@ -144,7 +148,7 @@ func (s *situation) expectLost(syn bool) outcome {
 	if s.proto != packet.ProtoTCP || s.policy == fib.GoneRehash || syn {
 		return s.expectNew()
 	}
-	mayReset := s.piece == whole && s.flags&packet.TCPFlagRST == 0 && !s.toGroup
+	mayReset := s.piece == whole && s.flags&packet.TCPFlagRST == 0
 	if s.policy == fib.GoneReset && mayReset {
 		return outcome{reason: reason.ResetReply, op: dataplane.OpReset, flow: dataplane.FlowReset, service: true, backend: nobody}
 	}
@@ -183,9 +187,8 @@ func (s *situation) expectNew() outcome {
 func (s *situation) carried(o outcome, b health) outcome {
 	o.service, o.backend = true, b
 	drop := func(r reason.Reason) outcome { o.reason, o.op, o.flow = r, 0, 0; return o }
-	mayAnswer := s.piece != laterPiece && !s.toGroup
 	if s.ttl <= 1 {
-		if !mayAnswer {
+		if s.piece == laterPiece {
 			return drop(reason.TTLExpired)
 		}
 		o.reason, o.op, o.flow = reason.TTLExpiredReply, dataplane.OpTTLExpired, 0
@@ -222,7 +225,7 @@ func (s *situation) sized(o outcome, room uint32) outcome {
 	case s.size <= room:
 	case s.mayCut && !s.v6:
 		o.mtu = room
-	case s.piece == laterPiece || s.toGroup:
+	case s.piece == laterPiece:
 		o.reason, o.op, o.flow = reason.TooBig, 0, 0
 	default:
 		o.reason, o.op, o.flow, o.mtu = reason.TooBigReply, dataplane.OpTooBig, 0, room
@@ -247,7 +250,7 @@ func (s *situation) expectReply() outcome {
 		o.reason = reason.FragmentForward
 	}
 	switch {
-	case s.ttl <= 1 && (s.piece == laterPiece || s.toGroup):
+	case s.ttl <= 1 && s.piece == laterPiece:
 		o.reason, o.op, o.flow = reason.TTLExpired, 0, 0
 	case s.ttl <= 1:
 		o.reason, o.op, o.flow = reason.TTLExpiredReply, dataplane.OpTTLExpired, 0

@@ -266,7 +266,7 @@ func TestDecide(t *testing.T) {
 	for _, r := range []reason.Reason{
 		reason.ForwardNew, reason.ForwardFlow, reason.ReplyFlow, reason.FragmentForward, reason.TooBigReply, reason.TTLExpiredReply, reason.ResetReply,
 		reason.PassNotOurs, reason.ProtocolUnsupported, reason.ServiceNotFound, reason.ServiceEmpty, reason.BackendGone, reason.FlowNotFound, reason.TCPNotSYN,
-		reason.NextHopUnresolved, reason.SourceNotAllowed, reason.SourceInvalid, reason.TTLExpired, reason.TooBig, reason.FamilyMismatch,
+		reason.NextHopUnresolved, reason.SourceNotAllowed, reason.SourceInvalid, reason.TTLExpired, reason.TooBig, reason.FamilyMismatch, reason.LinkBroadcast,
 	} {
 		if seen[r] == 0 {
 			t.Errorf("no situation ends with %v", r)

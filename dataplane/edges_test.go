@@ -113,6 +113,9 @@ func TestPacketsNotCarried(t *testing.T) {
 		{"to an address that is not ours", udp("203.0.113.9:5", "192.0.2.1:80"), reason.PassNotOurs},
 		{"IPv4 options", udp("203.0.113.9:5", "198.18.100.2:80", packettest.IPOptions(7, 7, 4, 0, 0, 0, 0)), reason.ForwardNew},
 		{"IPv4 option cut", udp("203.0.113.9:5", "198.18.100.2:80", packettest.IPOptions(7, 9, 4, 0)), reason.IPv4HeaderMalformed},
+		{"link broadcast", udp("203.0.113.9:5", "198.18.100.2:80", packettest.MACs([6]byte{255, 255, 255, 255, 255, 255}, clientMAC)), reason.LinkBroadcast},
+		{"link multicast", udp("[2001:db8:20::9]:5", "[2001:db8:100::2]:80", packettest.MACs([6]byte{0x33, 0x33, 0, 0, 0, 1}, clientMAC)), reason.LinkBroadcast},
+		{"link broadcast to a SNAT address", udp("198.18.10.11:80", "198.18.10.200:5000", packettest.MACs([6]byte{255, 255, 255, 255, 255, 255}, clientMAC)), reason.LinkBroadcast},
 		{"three VLAN tags", udp("203.0.113.9:5", "198.18.100.2:80", packettest.VLAN(1, 2, 3)), reason.VLANTooDeep},
 	} {
 		sent, v := n.one(0, c.frame)

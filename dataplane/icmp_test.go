@@ -226,7 +226,7 @@ func TestPingNotAnswered(t *testing.T) {
 		frame []byte
 		want  reason.Reason
 	}{
-		"link broadcast":   {packettest.Echo(packettest.Addr("203.0.113.9"), vip, 1, 1, packettest.MACs([6]byte{255, 255, 255, 255, 255, 255}, clientMAC)), reason.ICMPUnsupported},
+		"link broadcast":   {packettest.Echo(packettest.Addr("203.0.113.9"), vip, 1, 1, packettest.MACs([6]byte{255, 255, 255, 255, 255, 255}, clientMAC)), reason.LinkBroadcast},
 		"from class E":     {packettest.Echo(packettest.Addr("240.0.0.1"), vip, 1, 1), reason.ICMPUnsupported},
 		"from multicast":   {packettest.Echo(packettest.Addr("224.0.0.1"), vip, 1, 1), reason.SourceInvalid},
 		"from loopback":    {packettest.Echo(packettest.Addr("127.0.0.1"), vip, 1, 1), reason.SourceInvalid},

@@ -48,6 +48,7 @@ var names = [Count]string{
 	SNATExhausted:          "snat_exhausted",
 	NextHopUnresolved:      "next_hop_unresolved",
 	SourceNotAllowed:       "source_not_allowed",
+	LinkBroadcast:          "link_broadcast",
 	TTLExpired:             "ttl_expired",
 	TooBig:                 "too_big",
 	ReplyRateLimited:       "reply_rate_limited",

@@ -96,6 +96,7 @@ const (
 	SNATExhausted                                  // every SNAT address and port towards this backend is in use
 	NextHopUnresolved                              // no MAC address known for the backend's next hop
 	SourceNotAllowed                               // the client's address is outside the service's source ranges
+	LinkBroadcast                                  // sent to a group at the link layer, and so not to us alone (RFC 1812 section 5.3.4)
 	TTLExpired                                     // TTL or hop limit ran out and the answer was rate-limited or not allowed
 	TooBig                                         // exceeds the next hop's MTU and no answer was due or allowed
 	ReplyRateLimited                               // an answer of ours was due, but its budget is spent
