@@ -3,7 +3,11 @@
 GO      ?= go
 PREFIX  ?= /usr/local
 DESTDIR ?=
-# What `make bench` runs: a regular expression of benchmarks, and packages.
+# SHORT=1 is a quick look in place of the whole comparison; NOTE is kept with
+# the results.
+SHORT   ?=
+NOTE    ?=
+# What `make microbench` runs: a regular expression of benchmarks, and packages.
 BENCH   ?= .
 PKG     ?= ./...
 # How long each fuzz target runs in `make fuzz`, and in `make test`.
@@ -14,7 +18,7 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo test race bench fuzz lint generate install
+.PHONY: help build demo test race bench microbench fuzz lint generate install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +37,16 @@ test: need-root lint ## run the linters, all tests, and every fuzz target for a 
 race: need-root ## run all tests with the race detector; needs root and a C compiler
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout=20m ./...
 
-bench: ## run benchmarks (BENCH=regexp, PKG=packages)
+SHORT_RUN = $(filter-out 0,$(SHORT))
+
+bench: need-root build ## compare ways of forwarding side by side, into perf/results (SHORT=1, NOTE=text); needs root
+	@perf/bench/need-packages
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./perf/bench
+	@mkdir -p perf/results
+	@exec bin/bench -fairlead bin/fairlead $(if $(SHORT_RUN),-short) -note '$(NOTE)' \
+		-command 'make bench$(if $(SHORT_RUN), SHORT=1)' -out perf/results/$(if $(SHORT_RUN),short,full)
+
+microbench: ## run Go benchmarks (BENCH=regexp, PKG=packages)
 	$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem -timeout=60m $(PKG)
 
 fuzz: ## run every fuzz target for long (FUZZTIME=2m, PKG=packages)
@@ -48,7 +61,7 @@ lint: ## check formatting, vet, staticcheck and import rules
 
 generate: ## rebuild the BPF objects from their C source (installs clang 14 by apt-get when it is missing)
 	.ci/need-clang
-	$(GO) generate ./xdp/...
+	$(GO) generate ./xdp/... ./perf/bench
 
 install: build ## install the binary, the reference configuration and the systemd unit (PREFIX, DESTDIR)
 	install -D -m 0755 bin/fairlead '$(DESTDIR)$(PREFIX)/sbin/fairlead'

@@ -1,0 +1,47 @@
+package main
+
+import "fmt"
+
+// Protocols of the traffic.
+const (
+	udp = "udp"
+	tcp = "tcp"
+)
+
+// endless is the number of flows when every frame begins a new one.
+const endless = 0
+
+// Case is one kind of traffic, which every contestant is given.
+type Case struct {
+	// Arms is 1 when frames leave where they came in, 2 when they leave by
+	// another interface.
+	Arms     int    `json:"arms"`
+	Protocol string `json:"protocol"` // udp or tcp
+	Size     int    `json:"size"`     // bytes of a frame, Ethernet header included, checksum not
+	Flows    int    `json:"flows"`    // 0: every frame begins a new flow
+}
+
+// String is the case in words.
+func (c Case) String() string {
+	arms := "two-arm"
+	if c.Arms == 1 {
+		arms = "one-arm"
+	}
+	return fmt.Sprintf("%s, %s, %d bytes, %s", arms, c.Protocol, c.Size, c.flowsText())
+}
+
+func (c Case) flowsText() string {
+	switch {
+	case c.Flows == endless && c.Protocol == tcp:
+		return "endless new SYNs"
+	case c.Flows == endless:
+		return "endless new flows"
+	case c.Flows == 1:
+		return "1 flow"
+	case c.Flows%1_000_000 == 0:
+		return fmt.Sprintf("%dM flows", c.Flows/1_000_000)
+	case c.Flows%1000 == 0:
+		return fmt.Sprintf("%dk flows", c.Flows/1000)
+	}
+	return fmt.Sprintf("%d flows", c.Flows)
+}

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"fmt"
+)
+
+// contestant is a way of forwarding frames that takes part in the comparison.
+type contestant struct {
+	name string
+	// what is one line on what it does with a packet.
+	what string
+	// sink is where its frames are dropped at the least cost.
+	sink sinkKind
+	// inKernel says that frames are forwarded where they are received, not by
+	// a process: their CPU is that of the NAPI thread.
+	inKernel bool
+	// midstream has TCP flows begin with any segment, without a SYN.
+	midstream bool
+	// refuse says why a case cannot be run, "" if it can.
+	refuse func(*kit, Case) string
+	// start begins to forward in a world.
+	start func(context.Context, *kit, *world, Case) (*forwarder, error)
+}
+
+// forwarder is a contestant at work.
+type forwarder struct {
+	// pids are the processes whose CPU time is its own.
+	pids []int
+	// dropped are frames by the reason they were not forwarded for, if it can tell.
+	dropped func(context.Context) (map[string]uint64, error)
+	stop    func() error
+}
+
+// contestants are all there are, in the order of the table.
+func contestants() []contestant {
+	return []contestant{
+		cForwarder, plainForwarder, asavieForwarder, asavieByReadme,
+		fairleadBy("nat"), fairleadBy("ipip"), fairleadBy("gue"), fairleadBy("l2"),
+		nftablesDNAT, xdpEncapsulation,
+	}
+}
+
+// baseline is the contestant that ratios refer to.
+var baseline = cForwarder.name
+
+// chosen are the contestants with the names given, all for none.
+func chosen(names []string) ([]contestant, error) {
+	all := contestants()
+	if len(names) == 0 {
+		return all, nil
+	}
+	var some []contestant
+	for _, name := range names {
+		found := false
+		for _, c := range all {
+			if c.name == name {
+				some, found = append(some, c), true
+			}
+		}
+		if !found {
+			return nil, fmt.Errorf("there is no contestant %q", name)
+		}
+	}
+	return some, nil
+}

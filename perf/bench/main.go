@@ -1,0 +1,113 @@
+// Command bench compares ways of forwarding packets side by side: Fairlead by
+// each of its methods, forwarders on AF_XDP that do nothing else, and the
+// kernel's own. docs/performance.md says what is measured and how.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	runChild()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := bench(ctx, os.Args[1:])
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are the command's flags.
+type settings struct {
+	profile, fairlead, out, note, command, only string
+	rounds                                      int
+	duration                                    time.Duration
+}
+
+func bench(ctx context.Context, args []string) error {
+	var s settings
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	short := flags.Bool("short", false, "a quick look in place of the full set of cases and rounds")
+	flags.StringVar(&s.fairlead, "fairlead", "", "the fairlead `binary`; without it one is built")
+	flags.StringVar(&s.out, "out", "", "write the results to `file`.json and a plot to file.svg")
+	flags.StringVar(&s.note, "note", "", "a `text` to keep with the results")
+	flags.StringVar(&s.command, "command", "", "the `command` to keep with the results; without it, this one")
+	flags.StringVar(&s.only, "only", "", "only these contestants, by `names` separated by commas")
+	flags.IntVar(&s.rounds, "rounds", 0, "how many rounds; 0 is the profile's number")
+	flags.DurationVar(&s.duration, "duration", 0, "how long one measurement takes; 0 is the profile's")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if flags.NArg() > 0 {
+		return fmt.Errorf("%q is no flag", flags.Arg(0))
+	}
+	s.profile = "full"
+	if *short {
+		s.profile = "short"
+	}
+	if s.command == "" {
+		s.command = strings.Join(append([]string{"bench"}, args...), " ")
+	}
+	return s.run(ctx)
+}
+
+func (s *settings) run(ctx context.Context) error {
+	p, err := profileNamed(s.profile)
+	if err != nil {
+		return err
+	}
+	if s.rounds > 0 {
+		p.rounds = s.rounds
+	}
+	if s.duration > 0 {
+		p.duration = s.duration
+	}
+	var names []string
+	if s.only != "" {
+		names = strings.Split(s.only, ",")
+	}
+	who, err := chosen(names)
+	if err != nil {
+		return err
+	}
+	k, err := newKit(p, who, s.fairlead, os.Stderr)
+	if err != nil {
+		return err
+	}
+	r, err := k.record(ctx, s.command, s.note)
+	if closeErr := k.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return err
+	}
+	if err := writeTable(os.Stdout, r); err != nil {
+		return err
+	}
+	return r.save(s.out)
+}
+
+// record runs everything and says where and how.
+func (k *kit) record(ctx context.Context, command, note string) (*Run, error) {
+	machine, err := describeMachine(k.cpus)
+	if err != nil {
+		return nil, err
+	}
+	r := &Run{
+		Time: time.Now().UTC().Truncate(time.Second), Command: command, Note: note, Machine: machine,
+		Profile: k.name, Rounds: k.rounds, Seconds: k.duration.Seconds(),
+	}
+	if r.Cases, err = k.run(ctx); err != nil {
+		return nil, err
+	}
+	r.Foreign = k.foreign
+	return r, nil
+}

@@ -1,0 +1,165 @@
+package main
+
+import (
+	"slices"
+	"time"
+)
+
+// Run is everything that one run has found.
+type Run struct {
+	Time    time.Time `json:"time"`
+	Command string    `json:"command"`
+	Profile string    `json:"profile"`
+	Rounds  int       `json:"rounds"`
+	Seconds float64   `json:"seconds"` // of one measurement
+	Note    string    `json:"note,omitempty"`
+	Machine Machine   `json:"machine"`
+	// Foreign is the largest share of all CPUs that anything but the benchmark
+	// used in any measurement; a quiet machine has next to none.
+	Foreign float64      `json:"foreign"`
+	Cases   []CaseResult `json:"cases"`
+}
+
+// CaseResult is one case with all contestants.
+type CaseResult struct {
+	Case
+	// GeneratorNS is what making a frame costs, in ns of CPU: it is in no
+	// contestant's figures.
+	GeneratorNS float64  `json:"generatorNs"`
+	Results     []Result `json:"results"`
+}
+
+// Result is one contestant in one case. Figures are medians over the rounds.
+type Result struct {
+	Name   string `json:"name"`
+	What   string `json:"what"`
+	NotRun string `json:"notRun,omitempty"` // why there are no figures
+
+	Mpps    float64   `json:"mpps,omitempty"`    // forwarded frames a second, in millions
+	Rounds  []float64 `json:"rounds,omitempty"`  // Mpps of each round
+	Offered float64   `json:"offered,omitempty"` // frames sent a second, in millions
+	Loss    float64   `json:"loss"`              // share of frames sent and not forwarded
+	// UserNS and SystemNS are the CPU time of the forwarder itself per forwarded
+	// frame, TotalNS that of the whole way from the source to the sink: the
+	// forwarder, and softirqs wherever they ran.
+	UserNS   float64 `json:"userNs,omitempty"`
+	SystemNS float64 `json:"systemNs,omitempty"`
+	TotalNS  float64 `json:"totalNs,omitempty"`
+	// Ratio is Mpps, and RatioNS TotalNS, against the baseline's in the same rounds.
+	Ratio   float64 `json:"ratio,omitempty"`
+	RatioNS float64 `json:"ratioNs,omitempty"`
+	// GeneratorBound says that (nearly) everything that was sent was forwarded:
+	// the forwarder could have done more.
+	GeneratorBound bool `json:"generatorBound,omitempty"`
+	// Reasons are Fairlead's own counts of frames by what became of them, in
+	// the last round.
+	Reasons map[string]uint64 `json:"reasons,omitempty"`
+}
+
+// boundLoss is the loss below which the generator was the bottleneck.
+const boundLoss = 0.01
+
+// round is what is kept of a measurement.
+type round struct {
+	mpps, offered, loss       float64
+	userNS, systemNS, totalNS float64
+}
+
+// collected are the rounds of one case.
+type collected struct {
+	c           Case
+	kit         *kit
+	generatorNS []float64
+	notRun      []string
+	rounds      [][]round
+	reasons     []map[string]uint64
+}
+
+func newCollected(c Case, k *kit) *collected {
+	n := len(k.contestants)
+	a := &collected{c: c, kit: k, notRun: make([]string, n), rounds: make([][]round, n), reasons: make([]map[string]uint64, n)}
+	for i, who := range k.contestants {
+		if who.refuse != nil {
+			a.notRun[i] = who.refuse(k, c)
+		}
+	}
+	return a
+}
+
+// add takes in a contestant's measurement; cost is the generator's in ns a frame.
+func (a *collected) add(i int, cost float64, m *measurement) {
+	received := max(float64(m.received), 1)
+	path := float64(m.generator.total) - cost*float64(m.sent)
+	r := round{
+		mpps: m.mpps(), offered: m.offeredMpps(),
+		loss:     max(0, 1-float64(m.received)/max(float64(m.sent), 1)),
+		userNS:   float64(m.own.user()) / received,
+		systemNS: float64(m.own.system()) / received,
+		totalNS:  (max(path, 0) + float64(m.own.total) + float64(m.softirqs.total)) / received,
+	}
+	a.rounds[i] = append(a.rounds[i], r)
+	a.reasons[i] = m.dropped
+	a.kit.foreign = max(a.kit.foreign, m.foreign)
+}
+
+func (a *collected) result() *CaseResult {
+	r := &CaseResult{Case: a.c, GeneratorNS: median(a.generatorNS)}
+	base := slices.IndexFunc(a.kit.contestants, func(c contestant) bool { return c.name == baseline })
+	for i, who := range a.kit.contestants {
+		one := Result{Name: who.name, What: who.what, NotRun: a.notRun[i], Reasons: a.reasons[i]}
+		if one.NotRun == "" {
+			a.fill(&one, a.rounds[i])
+			if base >= 0 && a.notRun[base] == "" {
+				one.Ratio = a.ratio(i, base, func(r round) float64 { return r.mpps })
+				one.RatioNS = a.ratio(i, base, func(r round) float64 { return r.totalNS })
+			}
+		}
+		r.Results = append(r.Results, one)
+	}
+	return r
+}
+
+func (a *collected) fill(one *Result, rounds []round) {
+	of := func(f func(round) float64) float64 { return median(each(rounds, f)) }
+	one.Rounds = each(rounds, func(r round) float64 { return r.mpps })
+	one.Mpps = of(func(r round) float64 { return r.mpps })
+	one.Offered = of(func(r round) float64 { return r.offered })
+	one.Loss = of(func(r round) float64 { return r.loss })
+	one.UserNS = of(func(r round) float64 { return r.userNS })
+	one.SystemNS = of(func(r round) float64 { return r.systemNS })
+	one.TotalNS = of(func(r round) float64 { return r.totalNS })
+	one.GeneratorBound = one.Loss < boundLoss
+}
+
+// ratio is the median of the ratios within each round: what changes from round
+// to round, changes for both.
+func (a *collected) ratio(i, base int, f func(round) float64) float64 {
+	var ratios []float64
+	for n := range min(len(a.rounds[i]), len(a.rounds[base])) {
+		if b := f(a.rounds[base][n]); b > 0 {
+			ratios = append(ratios, f(a.rounds[i][n])/b)
+		}
+	}
+	return median(ratios)
+}
+
+func each(rounds []round, f func(round) float64) []float64 {
+	values := make([]float64, len(rounds))
+	for i, r := range rounds {
+		values[i] = f(r)
+	}
+	return values
+}
+
+// median of nothing is 0.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+)
+
+// writeTable prints a run for people.
+func writeTable(out io.Writer, r *Run) error {
+	m := r.Machine
+	fmt.Fprintf(out, "%s, %d cores, kernel %s; %s\n", m.CPU, m.Cores, m.Kernel, m.Placement)
+	fmt.Fprintf(out, "%d rounds of %gs, medians; load before: %.1f; others took up to %.0f%% of the CPUs\n",
+		r.Rounds, r.Seconds, m.Load, 100*r.Foreign)
+	if r.Note != "" {
+		fmt.Fprintf(out, "Note: %s\n", r.Note)
+	}
+	for i := range r.Cases {
+		if err := writeCase(out, &r.Cases[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeCase(out io.Writer, c *CaseResult) error {
+	fmt.Fprintf(out, "\n%v (the generator's own cost: %.0f ns a frame)\n", c.Case, c.GeneratorNS)
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintf(t, "contestant\tMpps\tratio\toffered\tloss\tuser ns\tsys ns\ttotal ns\tratio\t\n")
+	for _, r := range c.Results {
+		if r.NotRun != "" {
+			continue
+		}
+		bound := ""
+		if r.GeneratorBound {
+			bound = "*"
+		}
+		fmt.Fprintf(t, "%s\t%.2f%s\t%.2f\t%.2f\t%.0f%%\t%.0f\t%.0f\t%.0f\t%.2f\t\n",
+			r.Name, r.Mpps, bound, r.Ratio, r.Offered, 100*r.Loss, r.UserNS, r.SystemNS, r.TotalNS, r.RatioNS)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, r := range c.Results {
+		if r.GeneratorBound {
+			fmt.Fprintln(out, "* the generator was the bottleneck: nearly all that was sent was forwarded")
+			break
+		}
+	}
+	for _, r := range c.Results {
+		if r.NotRun != "" {
+			fmt.Fprintf(out, "not run: %s: %s\n", r.Name, r.NotRun)
+		}
+	}
+	return nil
+}
