@@ -19,6 +19,9 @@ type Case struct {
 	Protocol string `json:"protocol"` // udp or tcp
 	Size     int    `json:"size"`     // bytes of a frame, Ethernet header included, checksum not
 	Flows    int    `json:"flows"`    // 0: every frame begins a new flow
+	// Rate is frames a second; 0: as many as the generator can. At a fixed rate
+	// delays are measured too.
+	Rate int `json:"rate,omitempty"`
 }
 
 // String is the case in words.
@@ -27,7 +30,11 @@ func (c Case) String() string {
 	if c.Arms == 1 {
 		arms = "one-arm"
 	}
-	return fmt.Sprintf("%s, %s, %d bytes, %s", arms, c.Protocol, c.Size, c.flowsText())
+	text := fmt.Sprintf("%s, %s, %d bytes, %s", arms, c.Protocol, c.Size, c.flowsText())
+	if c.Rate > 0 {
+		text += fmt.Sprintf(", %s frames/s", short(c.Rate))
+	}
+	return text
 }
 
 func (c Case) flowsText() string {
@@ -38,10 +45,17 @@ func (c Case) flowsText() string {
 		return "endless new flows"
 	case c.Flows == 1:
 		return "1 flow"
-	case c.Flows%1_000_000 == 0:
-		return fmt.Sprintf("%dM flows", c.Flows/1_000_000)
-	case c.Flows%1000 == 0:
-		return fmt.Sprintf("%dk flows", c.Flows/1000)
 	}
-	return fmt.Sprintf("%d flows", c.Flows)
+	return short(c.Flows) + " flows"
+}
+
+// short writes a number with k or M where that is exact.
+func short(n int) string {
+	switch {
+	case n > 0 && n%1_000_000 == 0:
+		return fmt.Sprintf("%dM", n/1_000_000)
+	case n > 0 && n%1000 == 0:
+		return fmt.Sprintf("%dk", n/1000)
+	}
+	return fmt.Sprint(n)
 }

@@ -73,7 +73,7 @@ func testForwarder(t *testing.T, k *kit, w *world, who contestant, c Case) {
 	}
 	s := k.streamFor(w, c, who)
 	// Slow enough for the smallest of rings.
-	s.rate, s.opening = 5000, 0
+	s.Rate, s.opening = 5000, 0
 	if s.openWithSYN && c.Protocol == tcp {
 		s.opening = openingTCP
 	}

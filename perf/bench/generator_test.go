@@ -85,7 +85,7 @@ func TestGenerator(t *testing.T) {
 			next := capture(t, w.in)
 			base := w.stream(c.stream.Case)
 			s := &c.stream
-			s.srcMAC, s.dstMAC, s.vip, s.rate = base.srcMAC, base.dstMAC, base.vip, rate
+			s.srcMAC, s.dstMAC, s.vip, s.Rate = base.srcMAC, base.dstMAC, base.vip, rate
 			g, err := startGenerator(w.gen, s, k.cpus.generator)
 			if err != nil {
 				t.Fatal(err)
@@ -184,7 +184,7 @@ func TestPace(t *testing.T) {
 	w := testWorld(t, k, 2)
 	const rate = 1000
 	s := w.stream(Case{Protocol: udp, Size: 60, Flows: 1})
-	s.rate, s.discard = rate, true
+	s.Rate, s.discard = rate, true
 	begin := time.Now()
 	g, err := startGenerator(w.gen, s, k.cpus.generator)
 	if err != nil {

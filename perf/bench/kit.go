@@ -153,7 +153,7 @@ func (k *kit) runCase(ctx context.Context, c Case) (*CaseResult, error) {
 // generatorCost is how many ns the source takes to make a frame that goes nowhere.
 func (k *kit) generatorCost(ctx context.Context, w *world, c Case) (float64, error) {
 	s := w.stream(c)
-	s.discard = true
+	s.discard, s.stamped, s.Rate = true, false, 0
 	g, err := startGenerator(w.gen, s, k.cpus.generator)
 	if err != nil {
 		return 0, err

@@ -24,6 +24,7 @@ func TestRun(t *testing.T) {
 	k := newTestKit(t, who,
 		Case{Arms: 2, Protocol: udp, Size: 60, Flows: 100},
 		Case{Arms: 1, Protocol: tcp, Size: 60, Flows: endless},
+		Case{Arms: 2, Protocol: udp, Size: 60, Flows: 10, Rate: 10_000},
 	)
 	r, err := k.record(t.Context(), "make bench", "a test")
 	if err != nil {
@@ -77,7 +78,7 @@ func checkResult(t *testing.T, k *kit, c Case, who contestant, r *Result) {
 		}
 		return
 	}
-	if len(r.Rounds) != k.rounds || r.Mpps != median(r.Rounds) || r.Mpps < 0 || r.Offered <= 0 || r.Loss < 0 || r.Loss > 1 {
+	if len(r.Rounds) != k.rounds || r.Mpps != median(r.Rounds) || r.Mpps < 0 || r.Offered <= 0 || r.Loss < 0 || r.Loss > 1 || (r.Delays != nil) != (c.Rate > 0) {
 		t.Errorf("%v: %+v", c, r)
 	}
 }
@@ -222,7 +223,7 @@ func TestProfiles(t *testing.T) {
 	if got := (Case{Arms: 1, Protocol: tcp, Size: 60, Flows: endless}).String(); got != "one-arm, tcp, 60 bytes, endless new SYNs" {
 		t.Errorf("%q", got)
 	}
-	if got := (Case{Arms: 2, Protocol: udp, Size: 512, Flows: 1_000_000}).String(); got != "two-arm, udp, 512 bytes, 1M flows" {
+	if got := (Case{Arms: 2, Protocol: udp, Size: 512, Flows: 1_000_000, Rate: 500_000}).String(); got != "two-arm, udp, 512 bytes, 1M flows, 500k frames/s" {
 		t.Errorf("%q", got)
 	}
 }

@@ -72,7 +72,9 @@ func drawBar(b *strings.Builder, r *Result, y int, scale float64) {
 	}
 	fmt.Fprintf(b, `<path d="M%.1f %d H%.1f" stroke="black"/>`+"\n", labelWidth+least*scale, y+barHeight/2, labelWidth+most*scale)
 	label := fmt.Sprintf("%.2f Mpps, %.0f ns", r.Mpps, r.TotalNS)
-	if r.Ratio > 0 {
+	if r.Delays != nil {
+		label = fmt.Sprintf("p50 %.0f us, p99 %.0f us, loss %.1f%%", r.Delays.P50, r.Delays.P99, 100*r.Loss)
+	} else if r.Ratio > 0 {
 		label += fmt.Sprintf(", x %.2f", r.Ratio)
 	}
 	fmt.Fprintf(b, `<text x="%.1f" y="%d">%s</text>`+"\n", labelWidth+most*scale+6, y+barHeight-3, html.EscapeString(label))

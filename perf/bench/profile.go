@@ -24,6 +24,7 @@ func profileNamed(name string) (*profile, error) {
 				{Arms: 2, Protocol: udp, Size: 60, Flows: 10_000},
 				{Arms: 2, Protocol: tcp, Size: 60, Flows: endless},
 				{Arms: 1, Protocol: udp, Size: 60, Flows: 10_000},
+				{Arms: 2, Protocol: udp, Size: 60, Flows: 10_000, Rate: 100_000},
 			},
 		}, nil
 	case "full":
@@ -33,7 +34,7 @@ func profileNamed(name string) (*profile, error) {
 }
 
 // fullCases vary one thing after the other around 60-byte UDP frames of 10,000
-// flows, which is where packets are dearest.
+// flows, which is where packets are dearest; then delays and loss at fixed rates.
 func fullCases() []Case {
 	var cases []Case
 	for _, arms := range []int{2, 1} {
@@ -46,6 +47,9 @@ func fullCases() []Case {
 			Case{Arms: arms, Protocol: udp, Size: 512, Flows: 10_000},
 			Case{Arms: arms, Protocol: udp, Size: 1450, Flows: 10_000},
 		)
+	}
+	for _, rate := range []int{100_000, 500_000, 1_000_000} {
+		cases = append(cases, Case{Arms: 2, Protocol: udp, Size: 60, Flows: 10_000, Rate: rate})
 	}
 	return cases
 }

@@ -39,15 +39,20 @@ type Result struct {
 	Rounds  []float64 `json:"rounds,omitempty"`  // Mpps of each round
 	Offered float64   `json:"offered,omitempty"` // frames sent a second, in millions
 	Loss    float64   `json:"loss"`              // share of frames sent and not forwarded
-	// UserNS and SystemNS are the CPU time of the forwarder itself per forwarded
-	// frame, TotalNS that of the whole way from the source to the sink: the
-	// forwarder, and softirqs wherever they ran.
-	UserNS   float64 `json:"userNs,omitempty"`
-	SystemNS float64 `json:"systemNs,omitempty"`
-	TotalNS  float64 `json:"totalNs,omitempty"`
+	// InputNS is the CPU time, per frame sent, that the frame's way costs in the
+	// source's process beside making it: the link, and for AF_XDP reception.
+	// UserNS and SystemNS are those of the forwarder itself, and SoftirqNS those
+	// of the kernel's softirq threads, per frame forwarded. TotalNS is the sum.
+	InputNS   float64 `json:"inputNs,omitempty"`
+	UserNS    float64 `json:"userNs,omitempty"`
+	SystemNS  float64 `json:"systemNs,omitempty"`
+	SoftirqNS float64 `json:"softirqNs,omitempty"`
+	TotalNS   float64 `json:"totalNs,omitempty"`
 	// Ratio is Mpps, and RatioNS TotalNS, against the baseline's in the same rounds.
 	Ratio   float64 `json:"ratio,omitempty"`
 	RatioNS float64 `json:"ratioNs,omitempty"`
+	// Delays are from the source to the sink, when frames came at a fixed rate.
+	Delays *Delays `json:"delaysUs,omitempty"`
 	// GeneratorBound says that (nearly) everything that was sent was forwarded:
 	// the forwarder could have done more.
 	GeneratorBound bool `json:"generatorBound,omitempty"`
@@ -56,13 +61,24 @@ type Result struct {
 	Reasons map[string]uint64 `json:"reasons,omitempty"`
 }
 
+// Delays are percentiles in microseconds.
+type Delays struct {
+	P50  float64 `json:"p50"`
+	P90  float64 `json:"p90"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p999"`
+}
+
 // boundLoss is the loss below which the generator was the bottleneck.
 const boundLoss = 0.01
 
 // round is what is kept of a measurement.
 type round struct {
-	mpps, offered, loss       float64
-	userNS, systemNS, totalNS float64
+	mpps, offered, loss float64
+	inputNS, softirqNS  float64
+	userNS, systemNS    float64
+	totalNS             float64
+	delays              Delays
 }
 
 // collected are the rounds of one case.
@@ -88,14 +104,18 @@ func newCollected(c Case, k *kit) *collected {
 
 // add takes in a contestant's measurement; cost is the generator's in ns a frame.
 func (a *collected) add(i int, cost float64, m *measurement) {
-	received := max(float64(m.received), 1)
-	path := float64(m.generator.total) - cost*float64(m.sent)
+	received, sent := max(float64(m.received), 1), max(float64(m.sent), 1)
 	r := round{
-		mpps: m.mpps(), offered: m.offeredMpps(),
-		loss:     max(0, 1-float64(m.received)/max(float64(m.sent), 1)),
-		userNS:   float64(m.own.user()) / received,
-		systemNS: float64(m.own.system()) / received,
-		totalNS:  (max(path, 0) + float64(m.own.total) + float64(m.softirqs.total)) / received,
+		mpps: m.mpps(), offered: m.offeredMpps(), loss: max(0, 1-float64(m.received)/sent),
+		inputNS:   max(0, float64(m.generator.total)/sent-cost),
+		userNS:    float64(m.own.user()) / received,
+		systemNS:  float64(m.own.system()) / received,
+		softirqNS: float64(m.softirqs.total) / received,
+	}
+	r.totalNS = r.inputNS + r.userNS + r.systemNS + r.softirqNS
+	if m.delays != nil {
+		us := func(p float64) float64 { return float64(m.delays.percentile(p).Nanoseconds()) / 1000 }
+		r.delays = Delays{P50: us(0.5), P90: us(0.9), P99: us(0.99), P999: us(0.999)}
 	}
 	a.rounds[i] = append(a.rounds[i], r)
 	a.reasons[i] = m.dropped
@@ -111,7 +131,9 @@ func (a *collected) result() *CaseResult {
 			a.fill(&one, a.rounds[i])
 			if base >= 0 && a.notRun[base] == "" {
 				one.Ratio = a.ratio(i, base, func(r round) float64 { return r.mpps })
-				one.RatioNS = a.ratio(i, base, func(r round) float64 { return r.totalNS })
+				if a.c.Rate == 0 {
+					one.RatioNS = a.ratio(i, base, func(r round) float64 { return r.totalNS })
+				}
 			}
 		}
 		r.Results = append(r.Results, one)
@@ -127,8 +149,21 @@ func (a *collected) fill(one *Result, rounds []round) {
 	one.Loss = of(func(r round) float64 { return r.loss })
 	one.UserNS = of(func(r round) float64 { return r.userNS })
 	one.SystemNS = of(func(r round) float64 { return r.systemNS })
+	one.InputNS = of(func(r round) float64 { return r.inputNS })
+	one.SoftirqNS = of(func(r round) float64 { return r.softirqNS })
 	one.TotalNS = of(func(r round) float64 { return r.totalNS })
-	one.GeneratorBound = one.Loss < boundLoss
+	if a.c.Rate == 0 {
+		one.GeneratorBound = one.Loss < boundLoss
+		return
+	}
+	// Whoever makes the generator spin is not to be charged for it.
+	one.InputNS, one.TotalNS = 0, 0
+	one.Delays = &Delays{
+		P50:  of(func(r round) float64 { return r.delays.P50 }),
+		P90:  of(func(r round) float64 { return r.delays.P90 }),
+		P99:  of(func(r round) float64 { return r.delays.P99 }),
+		P999: of(func(r round) float64 { return r.delays.P999 }),
+	}
 }
 
 // ratio is the median of the ratios within each round: what changes from round

@@ -49,8 +49,6 @@ type stream struct {
 	// in the middle: a connection tracker that saw only a SYN would hold the
 	// segments that follow, of a handshake nobody answers, for invalid.
 	openWithSYN bool
-	// rate is frames a second; 0: as many as can be.
-	rate int
 	// stamped puts the time of sending into the last bytes of the frame.
 	stamped bool
 	// discard drops each frame when it is made.
@@ -164,10 +162,10 @@ func (s *stream) variables() map[string]any {
 }
 
 func (s *stream) gap() uint64 {
-	if s.rate == 0 {
+	if s.Rate == 0 {
 		return 0
 	}
-	return uint64(time.Second) / uint64(s.rate)
+	return uint64(time.Second) / uint64(s.Rate)
 }
 
 func bit(b bool) uint8 {

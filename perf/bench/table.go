@@ -26,17 +26,15 @@ func writeTable(out io.Writer, r *Run) error {
 func writeCase(out io.Writer, c *CaseResult) error {
 	fmt.Fprintf(out, "\n%v (the generator's own cost: %.0f ns a frame)\n", c.Case, c.GeneratorNS)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintf(t, "contestant\tMpps\tratio\toffered\tloss\tuser ns\tsys ns\ttotal ns\tratio\t\n")
-	for _, r := range c.Results {
-		if r.NotRun != "" {
-			continue
+	rows := throughputRow
+	if c.Rate > 0 {
+		rows = delayRow
+	}
+	rows(t, nil)
+	for i := range c.Results {
+		if c.Results[i].NotRun == "" {
+			rows(t, &c.Results[i])
 		}
-		bound := ""
-		if r.GeneratorBound {
-			bound = "*"
-		}
-		fmt.Fprintf(t, "%s\t%.2f%s\t%.2f\t%.2f\t%.0f%%\t%.0f\t%.0f\t%.0f\t%.2f\t\n",
-			r.Name, r.Mpps, bound, r.Ratio, r.Offered, 100*r.Loss, r.UserNS, r.SystemNS, r.TotalNS, r.RatioNS)
 	}
 	if err := t.Flush(); err != nil {
 		return err
@@ -53,4 +51,28 @@ func writeCase(out io.Writer, c *CaseResult) error {
 		}
 	}
 	return nil
+}
+
+// throughputRow writes a result of a case without a fixed rate; the header for nil.
+func throughputRow(t io.Writer, r *Result) {
+	if r == nil {
+		fmt.Fprint(t, "contestant\tMpps\tratio\toffered\tloss\tinput ns\tuser ns\tsys ns\ttotal ns\tratio\t\n")
+		return
+	}
+	bound := ""
+	if r.GeneratorBound {
+		bound = "*"
+	}
+	fmt.Fprintf(t, "%s\t%.2f%s\t%.2f\t%.2f\t%.0f%%\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t\n", r.Name, r.Mpps, bound, r.Ratio,
+		r.Offered, 100*r.Loss, r.InputNS, r.UserNS, r.SystemNS+r.SoftirqNS, r.TotalNS, r.RatioNS)
+}
+
+// delayRow writes a result of a case at a fixed rate; the header for nil.
+func delayRow(t io.Writer, r *Result) {
+	if r == nil {
+		fmt.Fprint(t, "contestant\toffered\tloss\tp50 us\tp90 us\tp99 us\tp99.9 us\t\n")
+		return
+	}
+	fmt.Fprintf(t, "%s\t%.2f\t%.2f%%\t%.1f\t%.1f\t%.1f\t%.1f\t\n", r.Name, r.Offered, 100*r.Loss,
+		r.Delays.P50, r.Delays.P90, r.Delays.P99, r.Delays.P999)
 }

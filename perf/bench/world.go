@@ -154,7 +154,7 @@ func (w *world) addNeighbors() error {
 
 // stream is a case's traffic in this world.
 func (w *world) stream(c Case) *stream {
-	s := &stream{Case: c, vip: netip.AddrPortFrom(vip, servicePort)}
+	s := &stream{Case: c, vip: netip.AddrPortFrom(vip, servicePort), stamped: c.Rate > 0}
 	copy(s.srcMAC[:], w.gen.MAC)
 	copy(s.dstMAC[:], w.in.MAC)
 	return s
