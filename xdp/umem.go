@@ -23,6 +23,7 @@ const (
 
 const (
 	minChunkSize = 2048 // XDP_UMEM_MIN_CHUNK_SIZE
+	minFrame     = 1024 // less is no use to anybody
 	hugePageSize = 2 << 20
 )
 
@@ -163,8 +164,8 @@ func (c UMEMConfig) complete() (UMEMConfig, error) {
 	switch {
 	case c.ChunkSize < minChunkSize || c.ChunkSize > page || c.ChunkSize&(c.ChunkSize-1) != 0:
 		return c, fmt.Errorf("umem: chunk size %d: must be a power of two from %d to %d", c.ChunkSize, minChunkSize, page)
-	case c.Headroom < KernelHeadroom || c.Headroom > c.ChunkSize/2:
-		return c, fmt.Errorf("umem: headroom %d: must be from %d to half a chunk (%d)", c.Headroom, KernelHeadroom, c.ChunkSize/2)
+	case c.Headroom < KernelHeadroom || c.MaxFrame() < minFrame:
+		return c, fmt.Errorf("umem: headroom %d: must be from %d to %d, which leaves %d bytes of a chunk", c.Headroom, KernelHeadroom, c.ChunkSize-minFrame, minFrame)
 	case c.Chunks < 0 || c.Chunks > 1<<24:
 		return c, fmt.Errorf("umem: %d chunks: must be from 1 to %d", c.Chunks, 1<<24)
 	case c.Chunks*c.ChunkSize%page != 0:

@@ -88,7 +88,7 @@ func lookPorts(cfg *configs.Config) ([]port, error) {
 	var errs []error
 	for i, want := range cfg.Interfaces {
 		var err error
-		if ports[i], err = lookPort(want, cfg.Dataplane.Queues); err != nil {
+		if ports[i], err = lookPort(want, &cfg.Dataplane); err != nil {
 			errs = append(errs, err)
 		}
 	}

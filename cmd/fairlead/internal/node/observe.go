@@ -39,7 +39,7 @@ func (n *Node) observe(ctx context.Context) (err error) {
 	o := &observer{node: n, first: make(chan error, 1), statics: statics(n.cfg)}
 	c := neighbor.Config{Targets: backends(&n.cfg.State), Static: o.statics, Settle: settleTime, Log: n.log}
 	for _, i := range n.cfg.Interfaces {
-		c.Interfaces = append(c.Interfaces, neighbor.Interface{Name: i.Name, MAC: i.MAC, MTU: i.MTU, Gateway: i.Gateway})
+		c.Interfaces = append(c.Interfaces, neighbor.Interface{Name: i.Name, MAC: i.MAC, MTU: mtuLimit(&i, &n.cfg.Dataplane), Gateway: i.Gateway})
 	}
 	if o.watcher, err = neighbor.Watch(ctx, c, o.changed); err != nil {
 		return err

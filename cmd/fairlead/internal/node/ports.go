@@ -21,20 +21,27 @@ type port struct {
 	up     bool
 }
 
+// mtuLimit bounds an interface's MTU: by the configuration, and by what a frame
+// holds. Longer packets never reach a worker, so both ends of a connection must
+// be kept from agreeing on them.
+func mtuLimit(want *configs.Interface, dp *configs.Dataplane) int {
+	if want.MTU == 0 {
+		return carries(dp)
+	}
+	return min(want.MTU, carries(dp))
+}
+
 // lookPort reads an interface's facts from the kernel; what the configuration
 // says stands in front of them.
-func lookPort(want configs.Interface, defaultQueues int) (port, error) {
+func lookPort(want configs.Interface, dp *configs.Dataplane) (port, error) {
 	p := port{Interface: want}
 	link, err := netlink.LinkByName(want.Name)
 	if err != nil {
 		return p, fmt.Errorf("interface %s: %w", want.Name, err)
 	}
 	attrs := link.Attrs()
-	p.index, p.mtu, p.mac = attrs.Index, attrs.MTU, want.MAC
+	p.index, p.mtu, p.mac = attrs.Index, min(attrs.MTU, mtuLimit(&want, dp)), want.MAC
 	p.up = attrs.Flags&net.FlagUp != 0
-	if want.MTU != 0 {
-		p.mtu = min(want.MTU, attrs.MTU)
-	}
 	if p.mac == ([6]byte{}) {
 		if len(attrs.HardwareAddr) != 6 {
 			return p, fmt.Errorf("interface %s has no Ethernet address; Fairlead needs Ethernet interfaces", want.Name)
@@ -54,8 +61,8 @@ func lookPort(want configs.Interface, defaultQueues int) (port, error) {
 		return p, fmt.Errorf("interface %s has %d queues, the configuration wants %d: change it with `ethtool -L %s combined %d`", want.Name, have, want.Queues, want.Name, want.Queues)
 	case want.Queues > 0:
 		p.queues = want.Queues
-	case defaultQueues > 0:
-		p.queues = min(have, defaultQueues)
+	case dp.Queues > 0:
+		p.queues = min(have, dp.Queues)
 	}
 	return p, nil
 }

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"fairlead/configs"
+	"fairlead/dataplane/packet"
 	"fairlead/xdp"
 )
 
@@ -31,12 +32,18 @@ func (w *workerSockets) close() error {
 	return errors.Join(errs...)
 }
 
+// carries is the largest IP packet that a frame of the node's memory holds
+// behind its Ethernet header and VLAN tags.
+func carries(dp *configs.Dataplane) int {
+	return dp.FrameSize - xdp.KernelHeadroom - dp.Headroom - packet.EthernetLen - packet.MaxVLANs*packet.VLANLen
+}
+
 // openWorker makes the memory of one worker and opens its sockets.
 func openWorker(dp *configs.Dataplane, ports []port, queues []queueOf, log *slog.Logger) (*workerSockets, error) {
 	w := &workerSockets{queues: queues, sockets: make([]*xdp.Socket, len(queues))}
 	var err error
 	w.umem, err = xdp.NewUMEM(xdp.UMEMConfig{
-		Chunks: dp.Frames * len(queues), ChunkSize: dp.FrameSize, Headroom: dp.Headroom, HugePages: dp.HugePages,
+		Chunks: dp.Frames * len(queues), ChunkSize: dp.FrameSize, Headroom: xdp.KernelHeadroom + dp.Headroom, HugePages: dp.HugePages,
 	})
 	if err != nil {
 		return nil, err
