@@ -4,6 +4,8 @@
 package dataprocess
 
 import (
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -125,11 +127,29 @@ func (p *process) receiveSetup() error {
 	if err != nil {
 		return fmt.Errorf("map counters: %w", err)
 	}
-	if p.flows, err = flow.New(flows, flow.Config{Flows: s.Flows, Workers: s.Workers}); err != nil {
+	if p.flows, err = newFlowTable(flows, s); err != nil {
 		return fmt.Errorf("flow table: %w", err)
 	}
 	p.counters, err = ipc.MapCounters(counters, s.Workers, s.Services, s.Backends)
 	return err
+}
+
+// snatGuard is how long, in milliseconds, an outside tuple rests after its flow
+// was cut off, so that late packets of it do not meet a new one.
+const snatGuard = 5000
+
+// newFlowTable takes over the flow table, or makes it when the memory is new.
+// Nobody else knows what its hash is keyed with, so nobody can send flows that
+// all fall into one bucket.
+func newFlowTable(mem []byte, s *ipc.Setup) (*flow.Table, error) {
+	var seed [16]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return nil, err
+	}
+	return flow.New(mem, flow.Config{
+		Flows: s.Flows, Workers: s.Workers, SNATGuard: snatGuard,
+		Seed: [2]uint64{binary.NativeEndian.Uint64(seed[:]), binary.NativeEndian.Uint64(seed[8:])},
+	})
 }
 
 // mapShared maps memory of the control process; the descriptor is not needed
