@@ -28,8 +28,9 @@ func TestKillDataProcess(t *testing.T) {
 	}
 	begin := time.Now()
 	for range kills {
-		// At a moment that has nothing to do with what the last one left.
-		at := p.received() + 50 + rand.Uint64N(400)
+		// At a moment that has nothing to do with what the last one left, and
+		// not so soon that the node takes its time to try another.
+		at := p.received() + 900 + rand.Uint64N(400)
 		w.until("echoes come between two kills", func() bool { return p.received() >= at })
 		w.must(w.node.KillData(w.ctx))
 	}
