@@ -21,7 +21,7 @@ type kit struct {
 	dir         string // for files, removed by Close
 	binary      string // fairlead's
 	log         io.Writer
-	foreign     float64 // the largest share of others in any measurement
+	foreign     float64 // the largest share of others in any measurement that counts
 
 	cBinary func() (string, error)
 	worlds  map[int]*world // by arms
@@ -134,7 +134,7 @@ func (k *kit) runCase(ctx context.Context, c Case) (*CaseResult, error) {
 			if all.notRun[i] != "" {
 				continue
 			}
-			m, err := k.measure(ctx, w, who, k.streamFor(w, c, who))
+			m, err := k.undisturbed(ctx, w, who, k.streamFor(w, c, who))
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)
 			}
@@ -143,11 +143,35 @@ func (k *kit) runCase(ctx context.Context, c Case) (*CaseResult, error) {
 				fmt.Fprintf(k.log, "%v: %s: %v\n", c, who.name, err)
 				continue
 			}
-			fmt.Fprintf(k.log, "%v: round %d: %-15s %6.2f Mpps of %.2f offered\n", c, round+1, who.name, m.mpps(), m.offeredMpps())
+			fmt.Fprintf(k.log, "%v: round %d: %-15s %6.2f Mpps of %.2f offered, others took %.0f%% of the CPUs\n",
+				c, round+1, who.name, m.mpps(), m.offeredMpps(), 100*m.foreign)
 			all.add(i, cost, m)
 		}
 	}
 	return all.result(), nil
+}
+
+// quiet is the share of all CPUs that others may use without a measurement
+// being made again.
+const quiet = 0.05
+
+// undisturbed measures again, a limited number of times, when something else
+// used the machine, and takes the least disturbed measurement.
+func (k *kit) undisturbed(ctx context.Context, w *world, who contestant, s *stream) (*measurement, error) {
+	var best *measurement
+	for range k.attempts {
+		m, err := k.measure(ctx, w, who, s)
+		if err != nil {
+			return nil, err
+		}
+		if best == nil || m.foreign < best.foreign {
+			best = m
+		}
+		if best.foreign <= quiet {
+			break
+		}
+	}
+	return best, nil
 }
 
 // generatorCost is how many ns the source takes to make a frame that goes nowhere.

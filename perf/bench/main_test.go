@@ -45,7 +45,7 @@ func runTests(m *testing.M) int {
 // errors, at the end of the test.
 func newTestKit(t *testing.T, who []contestant, cases ...Case) *kit {
 	t.Helper()
-	p := &profile{name: "test", rounds: 2, warmUp: 10 * time.Millisecond, duration: 30 * time.Millisecond, cases: cases}
+	p := &profile{name: "test", rounds: 2, attempts: 1, warmUp: 10 * time.Millisecond, duration: 30 * time.Millisecond, cases: cases}
 	k, err := newKit(p, who, fairleadBinary, io.Discard)
 	if err != nil {
 		t.Fatal(err)

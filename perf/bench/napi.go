@@ -1,23 +1,20 @@
 package main
 
 import (
-	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strconv"
-	"strings"
-	"time"
 
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"fairlead/perf/lab"
 )
-
-// napiAppears bounds the wait for the kernel's threads of an interface.
-const napiAppears = 2 * time.Second
 
 // threadedNAPI lets kernel threads of an interface's own take its frames in,
 // pinned to a CPU, instead of whoever happens to send them. What the kernel
@@ -30,45 +27,20 @@ type threadedNAPI struct {
 // threadNAPI needs an interface whose program is attached: a veth has no NAPI
 // without one.
 func threadNAPI(ifc *lab.Interface, cpu int) (*threadedNAPI, error) {
-	before, err := napiThreads()
-	if err != nil {
-		return nil, err
-	}
 	n := &threadedNAPI{ifc: ifc}
-	if err := n.set(true); err != nil {
-		return nil, err
-	}
-	if n.pids, err = newThreads(before, ifc.Name); err != nil {
-		return nil, errors.Join(err, n.Close())
+	err := n.set(true)
+	if err == nil {
+		n.pids, err = napiThreads(ifc)
 	}
 	for _, pid := range n.pids {
-		if err := setAffinity(pid, cpu); err != nil {
-			return nil, errors.Join(err, n.Close())
+		if err == nil {
+			err = setAffinity(pid, cpu)
 		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, n.Close())
 	}
 	return n, nil
-}
-
-// newThreads waits for threads of an interface that were not there before.
-func newThreads(before map[int]string, ifname string) ([]int, error) {
-	for deadline := time.Now().Add(napiAppears); ; time.Sleep(time.Millisecond) {
-		after, err := napiThreads()
-		if err != nil {
-			return nil, err
-		}
-		var pids []int
-		for pid, name := range after {
-			if _, was := before[pid]; !was && strings.HasPrefix(name, "napi/"+ifname) {
-				pids = append(pids, pid)
-			}
-		}
-		if len(pids) > 0 {
-			return pids, nil
-		}
-		if time.Now().After(deadline) {
-			return nil, fmt.Errorf("no NAPI thread of %s after %v", ifname, napiAppears)
-		}
-	}
 }
 
 // PIDs are the kernel threads.
@@ -81,24 +53,61 @@ func (n *threadedNAPI) set(on bool) error {
 	return writeSysfs(n.ifc.Host, "class/net/"+n.ifc.Name+"/threaded", strconv.Itoa(int(bit(on))))
 }
 
-// napiThreads are all kernel threads that take frames in, by process number.
-func napiThreads() (map[int]string, error) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil, err
-	}
-	threads := make(map[int]string)
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
+// The family netdev of generic netlink (Documentation/netlink/specs/netdev.yaml
+// of the kernel): its name, version, a command and attributes.
+const (
+	netdevFamily  = "netdev"
+	netdevVersion = 1
+	netdevNAPIGet = 11
+	napiIfIndex   = 1
+	napiPID       = 4
+)
+
+// genericHeader is struct genlmsghdr of <linux/genetlink.h>: command, version
+// and two reserved bytes. The kernel refuses a request in which those are not
+// zero, which nl.Genlmsg does not see to.
+type genericHeader [4]byte
+
+// Len is the header's length, for nl.NetlinkRequestData.
+func (genericHeader) Len() int { return len(genericHeader{}) }
+
+// Serialize is the header's bytes, for nl.NetlinkRequestData.
+func (h genericHeader) Serialize() []byte { return h[:] }
+
+// napiThreads are the kernel threads that take an interface's frames in.
+func napiThreads(ifc *lab.Interface) (pids []int, err error) {
+	err = ifc.Host.Do(func() error {
+		family, err := netlink.GenlFamilyGet(netdevFamily)
 		if err != nil {
-			continue
+			return err
 		}
-		name, err := os.ReadFile(filepath.Join("/proc", e.Name(), "comm"))
-		if err == nil && bytes.HasPrefix(name, []byte("napi/")) {
-			threads[pid] = string(bytes.TrimSpace(name))
+		req := nl.NewNetlinkRequest(int(family.ID), unix.NLM_F_DUMP)
+		req.AddData(genericHeader{netdevNAPIGet, netdevVersion})
+		req.AddData(nl.NewRtAttr(napiIfIndex, nl.Uint32Attr(uint32(ifc.Index))))
+		replies, err := req.Execute(unix.NETLINK_GENERIC, 0)
+		if err != nil {
+			return err
 		}
+		for _, reply := range replies {
+			attributes, err := nl.ParseRouteAttr(reply[genericHeader{}.Len():])
+			if err != nil {
+				return err
+			}
+			for _, a := range attributes {
+				if a.Attr.Type == napiPID {
+					pids = append(pids, int(binary.NativeEndian.Uint32(a.Value)))
+				}
+			}
+		}
+		return nil
+	})
+	if err == nil && len(pids) == 0 {
+		err = errors.New("none")
 	}
-	return threads, nil
+	if err != nil {
+		return nil, fmt.Errorf("host %s: NAPI threads of %s: %w", ifc.Host.Name, ifc.Name, err)
+	}
+	return pids, nil
 }
 
 // writeSysfs writes a file of the sysfs of a host's namespace. It is mounted

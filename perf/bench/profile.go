@@ -9,6 +9,7 @@ import (
 type profile struct {
 	name     string
 	rounds   int
+	attempts int // at one measurement, when others disturb it
 	warmUp   time.Duration
 	duration time.Duration // of one measurement
 	cases    []Case
@@ -19,7 +20,7 @@ func profileNamed(name string) (*profile, error) {
 	switch name {
 	case "short":
 		return &profile{
-			name: name, rounds: 1, warmUp: 200 * time.Millisecond, duration: 500 * time.Millisecond,
+			name: name, rounds: 1, attempts: 2, warmUp: 200 * time.Millisecond, duration: 500 * time.Millisecond,
 			cases: []Case{
 				{Arms: 2, Protocol: udp, Size: 60, Flows: 10_000},
 				{Arms: 2, Protocol: tcp, Size: 60, Flows: endless},
@@ -28,7 +29,7 @@ func profileNamed(name string) (*profile, error) {
 			},
 		}, nil
 	case "full":
-		return &profile{name: name, rounds: 5, warmUp: 500 * time.Millisecond, duration: 2 * time.Second, cases: fullCases()}, nil
+		return &profile{name: name, rounds: 5, attempts: 3, warmUp: 500 * time.Millisecond, duration: 2 * time.Second, cases: fullCases()}, nil
 	}
 	return nil, fmt.Errorf("there is no profile %q: there are short and full", name)
 }

@@ -15,7 +15,7 @@ type Run struct {
 	Note    string    `json:"note,omitempty"`
 	Machine Machine   `json:"machine"`
 	// Foreign is the largest share of all CPUs that anything but the benchmark
-	// used in any measurement; a quiet machine has next to none.
+	// used in any measurement that counts; a quiet machine has next to none.
 	Foreign float64      `json:"foreign"`
 	Cases   []CaseResult `json:"cases"`
 }
@@ -56,6 +56,8 @@ type Result struct {
 	// GeneratorBound says that (nearly) everything that was sent was forwarded:
 	// the forwarder could have done more.
 	GeneratorBound bool `json:"generatorBound,omitempty"`
+	// Foreign is the share of all CPUs that anything else on the machine used.
+	Foreign float64 `json:"foreign"`
 	// Reasons are Fairlead's own counts of frames by what became of them, in
 	// the last round.
 	Reasons map[string]uint64 `json:"reasons,omitempty"`
@@ -77,7 +79,7 @@ type round struct {
 	mpps, offered, loss float64
 	inputNS, softirqNS  float64
 	userNS, systemNS    float64
-	totalNS             float64
+	totalNS, foreign    float64
 	delays              Delays
 }
 
@@ -111,6 +113,7 @@ func (a *collected) add(i int, cost float64, m *measurement) {
 		userNS:    float64(m.own.user()) / received,
 		systemNS:  float64(m.own.system()) / received,
 		softirqNS: float64(m.softirqs.total) / received,
+		foreign:   m.foreign,
 	}
 	r.totalNS = r.inputNS + r.userNS + r.systemNS + r.softirqNS
 	if m.delays != nil {
@@ -152,6 +155,7 @@ func (a *collected) fill(one *Result, rounds []round) {
 	one.InputNS = of(func(r round) float64 { return r.inputNS })
 	one.SoftirqNS = of(func(r round) float64 { return r.softirqNS })
 	one.TotalNS = of(func(r round) float64 { return r.totalNS })
+	one.Foreign = of(func(r round) float64 { return r.foreign })
 	if a.c.Rate == 0 {
 		one.GeneratorBound = one.Loss < boundLoss
 		return

@@ -56,23 +56,23 @@ func writeCase(out io.Writer, c *CaseResult) error {
 // throughputRow writes a result of a case without a fixed rate; the header for nil.
 func throughputRow(t io.Writer, r *Result) {
 	if r == nil {
-		fmt.Fprint(t, "contestant\tMpps\tratio\toffered\tloss\tinput ns\tuser ns\tsys ns\ttotal ns\tratio\t\n")
+		fmt.Fprint(t, "contestant\tMpps\tratio\toffered\tloss\tinput ns\tuser ns\tsys ns\ttotal ns\tratio\tothers\t\n")
 		return
 	}
 	bound := ""
 	if r.GeneratorBound {
 		bound = "*"
 	}
-	fmt.Fprintf(t, "%s\t%.2f%s\t%.2f\t%.2f\t%.0f%%\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t\n", r.Name, r.Mpps, bound, r.Ratio,
-		r.Offered, 100*r.Loss, r.InputNS, r.UserNS, r.SystemNS+r.SoftirqNS, r.TotalNS, r.RatioNS)
+	fmt.Fprintf(t, "%s\t%.2f%s\t%.2f\t%.2f\t%.0f%%\t%.0f\t%.0f\t%.0f\t%.0f\t%.2f\t%.0f%%\t\n", r.Name, r.Mpps, bound, r.Ratio,
+		r.Offered, 100*r.Loss, r.InputNS, r.UserNS, r.SystemNS+r.SoftirqNS, r.TotalNS, r.RatioNS, 100*r.Foreign)
 }
 
 // delayRow writes a result of a case at a fixed rate; the header for nil.
 func delayRow(t io.Writer, r *Result) {
 	if r == nil {
-		fmt.Fprint(t, "contestant\toffered\tloss\tp50 us\tp90 us\tp99 us\tp99.9 us\t\n")
+		fmt.Fprint(t, "contestant\toffered\tloss\tp50 us\tp90 us\tp99 us\tp99.9 us\tothers\t\n")
 		return
 	}
-	fmt.Fprintf(t, "%s\t%.2f\t%.2f%%\t%.1f\t%.1f\t%.1f\t%.1f\t\n", r.Name, r.Offered, 100*r.Loss,
-		r.Delays.P50, r.Delays.P90, r.Delays.P99, r.Delays.P999)
+	fmt.Fprintf(t, "%s\t%.2f\t%.2f%%\t%.1f\t%.1f\t%.1f\t%.1f\t%.0f%%\t\n", r.Name, r.Offered, 100*r.Loss,
+		r.Delays.P50, r.Delays.P90, r.Delays.P99, r.Delays.P999, 100*r.Foreign)
 }
