@@ -22,8 +22,8 @@ type batch struct {
 }
 
 // classify is the first pass: parse every frame, find the address of ours it
-// was sent to, give later fragments their ports, and touch the flow table's
-// buckets, so that the cache misses of a whole batch overlap.
+// was sent to, give later fragments their ports, and hash what the flow table
+// is to be asked.
 func (w *Worker) classify(b *batch) {
 	for i := range b.n {
 		b.done[i], b.keyed[i] = false, false
@@ -45,7 +45,6 @@ func (w *Worker) classify(b *batch) {
 		}
 		if b.keyed[i] = keyOf(info, b.locals[i], &b.keys[i]); b.keyed[i] {
 			b.hashes[i] = w.Flows.Hash(&b.keys[i])
-			w.Flows.Touch(b.hashes[i])
 		}
 	}
 }

@@ -184,11 +184,16 @@ func (w *Worker) Step() int {
 	return work
 }
 
-// process carries one batch through both passes.
+// process carries one batch through both passes. Between them the flow table's
+// lines are touched, first the index's and then the records', in loops so short
+// that the processor has many of their cache misses under way at a time.
 func (w *Worker) process(b *batch) {
 	w.classify(b)
-	for i := range b.n {
-		w.Flows.TouchRecord(b.hashes[i])
+	for _, hash := range b.hashes[:b.n] {
+		w.Flows.Touch(hash)
+	}
+	for _, hash := range b.hashes[:b.n] {
+		w.Flows.TouchRecord(hash)
 	}
 	for i := range b.n {
 		if !b.done[i] {
