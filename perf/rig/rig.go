@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -103,6 +104,12 @@ func (n *Node) Until(ctx context.Context, cond func(*api.Status) bool) error {
 	}
 }
 
+// What the node logs of a reload.
+const (
+	inForce = "configuration in force"
+	refused = "nothing changes"
+)
+
 // Reload gives the node another configuration and returns when every worker
 // decides by it.
 func (n *Node) Reload(ctx context.Context, toml string) error {
@@ -110,23 +117,31 @@ func (n *Node) Reload(ctx context.Context, toml string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.write(toml); err != nil {
+	line, err := n.apply(ctx, toml, inForce, refused)
+	if err != nil {
 		return err
 	}
-	if err := n.Process().Signal(syscall.SIGHUP); err != nil {
-		return err
+	if strings.Contains(line, refused) {
+		return fmt.Errorf("the configuration is refused: %s", line)
 	}
 	return n.Until(ctx, func(s *api.Status) bool {
 		return s.Generation.Published > before.Generation.Published && s.Generation.Acknowledged >= s.Generation.Published
 	})
 }
 
-// refused is in the log line of every configuration that was not taken.
-const refused = "nothing changes"
-
 // Refuse gives the node a configuration that it must not take, and returns the
-// log line with which it says why when it has said so.
+// log line with which it says why.
 func (n *Node) Refuse(ctx context.Context, toml string) (string, error) {
+	line, err := n.apply(ctx, toml, inForce, refused)
+	if err == nil && strings.Contains(line, inForce) {
+		err = fmt.Errorf("the configuration is not refused: %s", line)
+	}
+	return line, err
+}
+
+// apply has the node read another configuration, and returns the first line
+// that it logs afterwards with one of the texts in it.
+func (n *Node) apply(ctx context.Context, toml string, texts ...string) (line string, err error) {
 	if err := n.write(toml); err != nil {
 		return "", err
 	}
@@ -134,19 +149,27 @@ func (n *Node) Refuse(ctx context.Context, toml string) (string, error) {
 	if err := n.Process().Signal(syscall.SIGHUP); err != nil {
 		return "", err
 	}
-	line := ""
-	err := n.Until(ctx, func(*api.Status) bool {
-		for l := range bytes.Lines(n.Log()[before:]) {
-			if bytes.Contains(l, []byte(refused)) && bytes.HasSuffix(l, []byte("\n")) {
-				line = string(l)
+	err = n.Until(ctx, func(*api.Status) bool {
+		for l := range strings.Lines(string(n.Log()[before:])) {
+			for _, text := range texts {
+				if strings.Contains(l, text) && strings.HasSuffix(l, "\n") {
+					line = l
+					return true
+				}
 			}
 		}
-		return line != ""
+		return false
 	})
 	if err != nil {
-		return "", fmt.Errorf("the configuration is not refused: %w", err)
+		return "", fmt.Errorf("the node says nothing of its new configuration: %w", err)
 	}
 	return line, nil
+}
+
+// Reloads counts the configurations that the node has taken and refused.
+func (n *Node) Reloads() (taken, not int) {
+	log := n.Log()
+	return bytes.Count(log, []byte(inForce)), bytes.Count(log, []byte(refused))
 }
 
 // Balance waits until the ledger balances with nothing in flight and every
