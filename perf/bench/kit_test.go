@@ -153,6 +153,26 @@ func TestRatio(t *testing.T) {
 	}
 }
 
+// TestDisturbed has a run that others disturbed say so, and no other.
+func TestDisturbed(t *testing.T) {
+	for _, c := range []struct {
+		foreign float64
+		want    bool
+	}{{0, false}, {0.19, false}, {0.2, true}, {0.9, true}} {
+		r := &Run{Foreign: c.foreign}
+		var table strings.Builder
+		if err := writeTable(&table, r); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(table.String(), "Disturbed: "); got != c.want {
+			t.Errorf("others took %g: the table says disturbed: %t", c.foreign, got)
+		}
+		if got := strings.Contains(plot(r), "disturbed by other work"); got != c.want {
+			t.Errorf("others took %g: the plot says disturbed: %t", c.foreign, got)
+		}
+	}
+}
+
 func TestPercentiles(t *testing.T) {
 	var d delays
 	if got := d.percentile(0.5); got != 0 {
@@ -181,6 +201,28 @@ func TestChosen(t *testing.T) {
 	}
 	if all, err := chosen(nil); err != nil || len(all) != len(contestants()) {
 		t.Errorf("all: %d, %v", len(all), err)
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"-only", "ipvs"}, `there is no contestant "ipvs"`},
+		{[]string{"-case", "three-arm"}, `no case's name contains "three-arm"`},
+		{[]string{"short"}, `"short" is no flag`},
+	} {
+		if err := bench(t.Context(), c.args); err == nil || err.Error() != c.want {
+			t.Errorf("%q: %v, want %q", c.args, err, c.want)
+		}
+	}
+	full, err := profileNamed("full")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := matching(full.cases, "one-arm, tcp"); len(got) != 2 || got[0].Arms != 1 || got[1].Protocol != tcp {
+		t.Errorf("matching: %v", got)
 	}
 }
 

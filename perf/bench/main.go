@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,9 +28,9 @@ func main() {
 
 // settings are the command's flags.
 type settings struct {
-	profile, fairlead, out, note, command, only string
-	rounds                                      int
-	duration                                    time.Duration
+	profile, fairlead, out, note, command, only, cases string
+	rounds                                             int
+	duration                                           time.Duration
 }
 
 func bench(ctx context.Context, args []string) error {
@@ -41,6 +42,7 @@ func bench(ctx context.Context, args []string) error {
 	flags.StringVar(&s.note, "note", "", "a `text` to keep with the results")
 	flags.StringVar(&s.command, "command", "", "the `command` to keep with the results; without it, this one")
 	flags.StringVar(&s.only, "only", "", "only these contestants, by `names` separated by commas")
+	flags.StringVar(&s.cases, "case", "", "only cases whose name contains this `text`")
 	flags.IntVar(&s.rounds, "rounds", 0, "how many rounds; 0 is the profile's number")
 	flags.DurationVar(&s.duration, "duration", 0, "how long one measurement takes; 0 is the profile's")
 	if err := flags.Parse(args); err != nil {
@@ -70,6 +72,9 @@ func (s *settings) run(ctx context.Context) error {
 	if s.duration > 0 {
 		p.duration = s.duration
 	}
+	if p.cases = matching(p.cases, s.cases); len(p.cases) == 0 {
+		return fmt.Errorf("no case's name contains %q", s.cases)
+	}
 	var names []string
 	if s.only != "" {
 		names = strings.Split(s.only, ",")
@@ -93,6 +98,11 @@ func (s *settings) run(ctx context.Context) error {
 		return err
 	}
 	return r.save(s.out)
+}
+
+// matching are the cases whose name contains a text.
+func matching(cases []Case, text string) []Case {
+	return slices.DeleteFunc(cases, func(c Case) bool { return !strings.Contains(c.String(), text) })
 }
 
 // record runs everything and says where and how.

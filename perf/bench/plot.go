@@ -10,7 +10,7 @@ import (
 const (
 	plotWidth  = 920
 	labelWidth = 150
-	valueWidth = 190
+	valueWidth = 240
 	barHeight  = 14
 	barPitch   = 20
 	panelHead  = 34
@@ -29,8 +29,11 @@ func plot(r *Run) string {
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" width="%d" height="%d" font-family="sans-serif" font-size="12">`+"\n", plotWidth, height)
 	fmt.Fprintf(&b, `<rect width="100%%" height="100%%" fill="white"/>`+"\n")
 	text(&b, 10, 22, "start", fmt.Sprintf("%s, %d cores, kernel %s", r.Machine.CPU, r.Machine.Cores, r.Machine.Kernel))
-	text(&b, 10, 42, "start", fmt.Sprintf("%s: %d rounds of %gs, medians; others took up to %.0f%% of the CPUs",
-		r.Command, r.Rounds, r.Seconds, 100*r.Foreign))
+	text(&b, 10, 42, "start", fmt.Sprintf("%s: %s; others took up to %.0f%% of the CPUs",
+		r.Command, r.extent(), 100*r.Foreign))
+	if r.disturbed() {
+		text(&b, plotWidth-10, 22, "end", "disturbed by other work: means nothing")
+	}
 	y := titleSpace
 	for i := range r.Cases {
 		drawCase(&b, &r.Cases[i], y)

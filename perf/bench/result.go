@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -19,6 +20,21 @@ type Run struct {
 	Foreign float64      `json:"foreign"`
 	Cases   []CaseResult `json:"cases"`
 }
+
+// extent says how much was measured.
+func (r *Run) extent() string {
+	if r.Rounds == 1 {
+		return fmt.Sprintf("1 round of %gs", r.Seconds)
+	}
+	return fmt.Sprintf("%d rounds of %gs, medians", r.Rounds, r.Seconds)
+}
+
+// disturbedFrom is the share of all CPUs used by others from which a run says
+// nothing.
+const disturbedFrom = 0.2
+
+// disturbed reports that at least one measurement of the run is worthless.
+func (r *Run) disturbed() bool { return r.Foreign >= disturbedFrom }
 
 // CaseResult is one case with all contestants.
 type CaseResult struct {

@@ -10,8 +10,11 @@ import (
 func writeTable(out io.Writer, r *Run) error {
 	m := r.Machine
 	fmt.Fprintf(out, "%s, %d cores, kernel %s; %s\n", m.CPU, m.Cores, m.Kernel, m.Placement)
-	fmt.Fprintf(out, "%d rounds of %gs, medians; load before: %.1f; others took up to %.0f%% of the CPUs\n",
-		r.Rounds, r.Seconds, m.Load, 100*r.Foreign)
+	fmt.Fprintf(out, "%s; load before: %.1f; others took up to %.0f%% of the CPUs\n",
+		r.extent(), m.Load, 100*r.Foreign)
+	if r.disturbed() {
+		fmt.Fprintln(out, "Disturbed: other work took much of the machine. No figure here means anything, ratios included.")
+	}
 	if r.Note != "" {
 		fmt.Fprintf(out, "Note: %s\n", r.Note)
 	}
