@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -20,8 +21,9 @@ const (
 // one packet, so it is there in full or not at all. Send may be called from
 // several goroutines, Receive from one.
 type Conn struct {
-	file *os.File
-	send sync.Mutex
+	file   *os.File
+	send   sync.Mutex
+	closed atomic.Bool
 }
 
 // Message is one message as received. Whoever receives it owns its
@@ -130,8 +132,12 @@ func (c *Conn) Receive() (*Message, error) {
 	return m, nil
 }
 
-// Close closes this end; the other sees io.EOF.
-func (c *Conn) Close() error { return c.file.Close() }
+// Close closes this end; the other sees io.EOF, and who waits here for a message
+// os.ErrClosed.
+func (c *Conn) Close() error {
+	c.closed.Store(true)
+	return c.file.Close()
+}
 
 // Decode reads the body of a message of the kind that is due and checks how
 // many descriptors came with it. On an error the descriptors are closed.
@@ -174,6 +180,9 @@ func (c *Conn) raw(what string, write bool, call func(fd int) error) error {
 			}
 		}
 	})
+	if err != nil && c.closed.Load() {
+		err = os.ErrClosed // the runtime has an error of its own for that
+	}
 	if err != nil {
 		return fmt.Errorf("ipc: %s: %w", what, err)
 	}

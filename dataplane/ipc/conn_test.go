@@ -146,6 +146,24 @@ func TestOtherEndGone(t *testing.T) {
 	}
 }
 
+// TestOwnEndClosed asserts that who waits for a message is told when this end is
+// closed, and that it was this one.
+func TestOwnEndClosed(t *testing.T) {
+	control, _ := pair(t)
+	waited := make(chan error, 1)
+	go func() {
+		_, err := control.Receive()
+		waited <- err
+	}()
+	control.Close()
+	if err := <-waited; !errors.Is(err, os.ErrClosed) {
+		t.Errorf("waiting: %v", err)
+	}
+	if err := control.Send(KindStop, nil); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("sending: %v", err)
+	}
+}
+
 // TestLimits asserts that what does not fit is refused by the sender.
 func TestLimits(t *testing.T) {
 	control, _ := pair(t)
