@@ -117,14 +117,22 @@ func (l *Ledger) Add(o *Ledger) {
 func (l *Ledger) Recover(consumed []uint32) uint64 {
 	l.Restarts++
 	before := l.Ended[reason.RestartLost]
-	l.Ended[reason.RestartLost] += l.InFlight
-	l.InFlight = 0
 	for q, n := range consumed {
 		lost := uint64(n - uint32(l.RX[q]))
 		l.RX[q] += lost
 		l.Received += lost
 		l.Ended[reason.RestartLost] += lost
 	}
+	l.Close()
+	return l.Ended[reason.RestartLost] - before
+}
+
+// Close closes the account of a worker that is no more, whose rings are gone:
+// frames that it had taken and not accounted for ended with RestartLost. After
+// a worker that stopped in good order it changes nothing.
+func (l *Ledger) Close() {
+	l.Ended[reason.RestartLost] += l.InFlight
+	l.InFlight = 0
 	// The worker may have died between two counts of one batch.
 	in := l.Received + l.Created
 	out := l.Sum(reason.Transmit) + l.Sum(reason.Pass) + l.Sum(reason.Drop)
@@ -134,12 +142,15 @@ func (l *Ledger) Recover(consumed []uint32) uint64 {
 	case in < out:
 		l.Received += out - in
 	}
-	return l.Ended[reason.RestartLost] - before
 }
 
-// Rebound begins to count what is taken from RX rings anew: the worker has
-// fresh sockets, whose rings begin at 0.
-func (l *Ledger) Rebound() { l.RX = [nic.MaxQueues]uint64{} }
+// Rebound closes the account of the worker before, and begins to count what is
+// taken from RX rings anew: the next one has fresh sockets, whose rings begin
+// at 0.
+func (l *Ledger) Rebound() {
+	l.Close()
+	l.RX = [nic.MaxQueues]uint64{}
+}
 
 // Sent counts frames that a port's TX ring took.
 func (l *Ledger) Sent(port uint16, frames []nic.Frame) {

@@ -61,6 +61,35 @@ func TestRecover(t *testing.T) {
 	}
 }
 
+// TestRebound asserts that a ledger goes on balanced with fresh sockets, whether
+// the worker before stopped in good order or died.
+func TestRebound(t *testing.T) {
+	for _, c := range []struct {
+		name                      string
+		received, ended, inFlight uint64
+		lost, wantReceived        uint64
+	}{
+		{"never used", 0, 0, 0, 0, 0},
+		{"stopped", 100, 100, 0, 0, 100},
+		{"died between two batches", 100, 97, 3, 3, 100},
+		{"died in a batch", 164, 100, 0, 64, 164},
+		{"died before received was counted", 100, 101, 0, 0, 101},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			l := &Ledger{Received: c.received, InFlight: c.inFlight}
+			l.Ended[reason.ForwardFlow] = c.ended
+			l.RX[3] = c.received
+			l.Rebound()
+			if err := l.Check(); err != nil {
+				t.Error(err)
+			}
+			if l.Received != c.wantReceived || l.Ended[reason.RestartLost] != c.lost || l.InFlight != 0 || l.RX[3] != 0 || l.Restarts != 0 {
+				t.Errorf("%+v", l)
+			}
+		})
+	}
+}
+
 // TestAddAndSent asserts the sums that status shows.
 func TestAddAndSent(t *testing.T) {
 	var a, b Ledger

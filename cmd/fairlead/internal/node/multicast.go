@@ -17,6 +17,9 @@ func hearMulticast(ports []port) (fd int, err error) {
 		return -1, fmt.Errorf("receive multicast: open packet socket: %w", err)
 	}
 	for i := range ports {
+		if ports[i].index == 0 {
+			continue
+		}
 		request := unix.PacketMreq{Ifindex: int32(ports[i].index), Type: unix.PACKET_MR_ALLMULTI}
 		if err := unix.SetsockoptPacketMreq(fd, unix.SOL_PACKET, unix.PACKET_ADD_MEMBERSHIP, &request); err != nil {
 			return -1, errors.Join(fmt.Errorf("receive multicast on %s: %w", ports[i].Name, err), unix.Close(fd))

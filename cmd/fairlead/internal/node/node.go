@@ -41,6 +41,8 @@ type Node struct {
 	flowsFD, countersFD int
 	multicastFD         int
 	restartDelay        time.Duration // before the next data process is started; Run's own
+	reviveNext          time.Time     // when it is started; Run's own
+	look                chan struct{} // tells Run to look at the interfaces
 
 	mu       sync.Mutex // guards what follows
 	ports    []port
@@ -49,7 +51,10 @@ type Node struct {
 	mapping  []byte        // of the counters
 	past     ledger.Ledger // of workers of earlier layouts
 	image    image
-	data     *dataProcess
+	data     *dataProcess // nil when none forwards: before the start, after a death, while interfaces are bound anew
+	used     bool         // a data process has used the sockets
+	died     bool         // the last data process ended by itself
+	suspect  bool         // no data process could be started with the sockets
 	restarts int
 
 	portsMissing bool // an interface was not there when last looked
@@ -58,7 +63,7 @@ type Node struct {
 // New opens interfaces, sockets and memory. It does not
 // forward before Start.
 func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1}
+	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1)}
 	n.reconciler = controlplane.New(n)
 	defer func() {
 		if err != nil {
@@ -80,6 +85,8 @@ func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
 	return n, n.open()
 }
 
+// lookPorts looks at all interfaces. What the error tells of is in the list
+// without a number and without queues.
 func lookPorts(cfg *configs.Config) ([]port, error) {
 	if len(cfg.Interfaces) == 0 {
 		return nil, errors.New("no interface is configured: name at least one in [[interface]]")
@@ -89,6 +96,7 @@ func lookPorts(cfg *configs.Config) ([]port, error) {
 	for i, want := range cfg.Interfaces {
 		var err error
 		if ports[i], err = lookPort(want, &cfg.Dataplane); err != nil {
+			ports[i] = port{Interface: want}
 			errs = append(errs, err)
 		}
 	}
@@ -98,7 +106,11 @@ func lookPorts(cfg *configs.Config) ([]port, error) {
 // open opens the sockets of every worker, makes counters for them, and
 // attaches the steering program.
 func (n *Node) open() error {
+	n.used = false
 	count := workersFor(n.ports)
+	if count == 0 {
+		return errors.New("none of the interfaces is there")
+	}
 	for w := range count {
 		sockets, err := openWorker(&n.cfg.Dataplane, n.ports, queuesOf(n.ports, w, count), n.log)
 		if err != nil {
@@ -111,6 +123,9 @@ func (n *Node) open() error {
 	}
 	for i := range n.ports {
 		p := &n.ports[i]
+		if p.index == 0 {
+			continue
+		}
 		a, err := n.steer.Attach(p.index, p.Name, steer.Mode(p.XDPMode))
 		if err != nil {
 			return err
@@ -146,6 +161,9 @@ func (n *Node) makeCounters(workers int) error {
 		return nil
 	}
 	if n.counters != nil {
+		for i := range n.counters.Workers {
+			n.counters.Workers[i].Ledger.Close()
+		}
 		total := n.counters.Total()
 		n.past.Add(&total)
 		if err := errors.Join(unix.Munmap(n.mapping), unix.Close(n.countersFD)); err != nil {
@@ -171,20 +189,22 @@ func (n *Node) Run(ctx context.Context) error {
 	defer ticker.Stop()
 	watch := newWatchdog()
 	for {
-		n.mu.Lock()
-		data := n.data
-		n.mu.Unlock()
-		var exited chan struct{} // never, while interfaces are being bound anew
-		if data != nil {
+		var exited <-chan struct{}
+		var revive <-chan time.Time
+		if data := n.forwarding(); data != nil {
 			exited = data.exited
+		} else {
+			revive = n.reviveAt()
 		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-exited:
-			if err := n.replaceData(ctx, data); err != nil {
-				return err
-			}
+			n.bury()
+		case <-revive:
+			n.revive()
+		case <-n.look:
+			n.checkPorts()
 		case <-ticker.C:
 			n.tick(watch)
 		}
@@ -199,7 +219,7 @@ func (n *Node) Start(ctx context.Context) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	return n.startData(false)
+	return n.startData()
 }
 
 // Apply makes another configuration's services, pools, VIPs, SNAT addresses and
@@ -213,15 +233,21 @@ func (n *Node) Apply(cfg *configs.Config) (changed bool, err error) {
 func (n *Node) Reconciler() *controlplane.Reconciler { return n.reconciler }
 
 // startData starts a data process with the current image and begins to steer
-// packets to it. resume says that an earlier one used the same sockets.
-func (n *Node) startData(resume bool) error {
+// packets to it. When an earlier one has used the same sockets, it goes on where
+// that one stopped.
+func (n *Node) startData() error {
+	n.suspect = true
 	setup := ipc.Setup{Workers: len(n.workers), Flows: n.cfg.Dataplane.FlowTableSize, Services: maxServices, Backends: maxBackends,
-		HoldMost: int(n.image.snapshot.Settings().FragHold), SpinUS: int(n.cfg.Dataplane.Spin.Microseconds()), Resume: resume}
+		HoldMost: int(n.image.snapshot.Settings().FragHold), SpinUS: int(n.cfg.Dataplane.Spin.Microseconds()), Resume: n.used}
 	d, err := spawn(n.user, setup, [2]int{n.flowsFD, n.countersFD}, n.workers, n.describe, n.image, n.log)
 	if err != nil {
 		return err
 	}
-	n.data = d
+	n.data, n.used, n.suspect = d, true, false
+	if n.died {
+		n.died = false
+		n.restarts++
+	}
 	n.log.Info("data process forwards", "pid", d.ready.PID, "uid", d.ready.UID, "generation", d.ready.Generation,
 		"workers", len(n.workers), "recovered_frames", d.ready.Recovered, "lost_frames", d.ready.Lost)
 	_, _, err = n.steer.SetLocals(n.image.locals)

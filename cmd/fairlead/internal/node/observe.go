@@ -74,6 +74,10 @@ func backends(s *model.State) []netip.Addr {
 
 // changed takes a new view over. The first one publishes the first image.
 func (o *observer) changed(view *model.Observations) {
+	select {
+	case o.node.look <- struct{}{}:
+	default: // Run will look anyway
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	first := o.latest == nil

@@ -3,6 +3,7 @@ package node
 import (
 	"fmt"
 	"net"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 
@@ -14,7 +15,7 @@ import (
 // Port that frames carry.
 type port struct {
 	configs.Interface
-	index  int // the kernel's number; changes when an interface is made anew
+	index  int // the kernel's number, 0 while there is no such interface; another when it is made anew
 	mac    [6]byte
 	mtu    int
 	queues int
@@ -68,13 +69,22 @@ func lookPort(want configs.Interface, dp *configs.Dataplane) (port, error) {
 }
 
 // workersFor is how many workers drive these ports: one for each queue number
-// that every port has. A port's further queues go to the workers in turn.
+// that every port has. A port's further queues go to the workers in turn; one
+// that is gone has none. It is 0 when all are gone.
 func workersFor(ports []port) int {
-	n := ports[0].queues
+	n := 0
 	for _, p := range ports {
-		n = min(n, p.queues)
+		if p.queues > 0 && (n == 0 || p.queues < n) {
+			n = p.queues
+		}
 	}
 	return n
+}
+
+// same reports whether sockets that were opened for one list of ports are right
+// for another.
+func same(a, b []port) bool {
+	return slices.EqualFunc(a, b, func(a, b port) bool { return a.index == b.index && a.queues == b.queues })
 }
 
 // queueOf is one queue of one port.

@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -18,44 +17,58 @@ const (
 	restartDelayMax = 2 * time.Second
 )
 
-// portsEvery is how often interfaces are looked at for having been made anew or
-// given other queues.
+// portsEvery is how often interfaces are looked at for having been given other
+// queues, which nobody tells of. What is observed of them is looked at at once.
 const portsEvery = 250 * time.Millisecond
 
 // stuckAfter is how long a worker may go without finishing a round. An idle
 // one finishes one every 50 ms.
 const stuckAfter = 3 * time.Second
 
-// replaceData starts the successor of a data process that has died. The
-// sockets, their rings, the frames in them and the flow table are the same, so
-// what was in the rings is forwarded, and no flow is lost.
-func (n *Node) replaceData(ctx context.Context, dead *dataProcess) error {
+// forwarding is the data process, nil when there is none.
+func (n *Node) forwarding() *dataProcess {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.data
+}
+
+// bury notes that the data process has ended by itself. The sockets, their
+// rings, the frames in them and the flow table stay for its successor.
+func (n *Node) bury() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	dead := n.data
 	n.log.Error("data process ended; it is replaced", "pid", dead.ready.PID, "error", dead.err)
+	dead.conn.Close()
+	n.data, n.died = nil, true
 	if time.Since(dead.started) > livedLong {
 		n.restartDelay = 0
 	}
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(n.restartDelay):
-		}
-		n.restartDelay = min(max(2*n.restartDelay, restartDelay), restartDelayMax)
-		n.mu.Lock()
-		if n.data != dead {
-			n.mu.Unlock()
-			return nil // somebody else has replaced it
-		}
-		err := n.startData(true)
-		if err == nil {
-			n.restarts++
-			dead.conn.Close()
-		}
-		n.mu.Unlock()
-		if err == nil {
-			return nil
-		}
-		n.log.Error("data process does not start", "error", err, "again_in", n.restartDelay)
+	n.reviveNext = time.Now().Add(n.restartDelay)
+}
+
+// reviveAt is when the next data process is to be started.
+func (n *Node) reviveAt() <-chan time.Time { return time.After(time.Until(n.reviveNext)) }
+
+// revive starts the successor of a data process that has died, or that could
+// not be started. It gets the same sockets when they are good: what was in the
+// rings is forwarded then. Sockets of interfaces that have changed or are gone,
+// and those that the last attempt failed with, are opened anew first; no flow
+// is lost by that.
+func (n *Node) revive() {
+	n.restartDelay = min(max(2*n.restartDelay, restartDelay), restartDelayMax)
+	n.reviveNext = time.Now().Add(n.restartDelay)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	ports, missing := lookPorts(n.cfg)
+	var err error
+	if same(ports, n.ports) && n.workers != nil && !n.suspect {
+		err = n.startData()
+	} else {
+		err = n.rebind(ports)
+	}
+	if err != nil {
+		n.log.Error("data process does not start", "error", errors.Join(err, missing), "again_in", n.restartDelay)
 	}
 }
 
@@ -88,6 +101,7 @@ func (n *Node) checkWorkers(w *watchdog) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.data == nil {
+		w.beats = nil
 		return
 	}
 	if len(w.beats) != len(n.counters.Workers) {
@@ -113,25 +127,22 @@ func (n *Node) checkWorkers(w *watchdog) {
 func (n *Node) checkPorts() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	now, err := lookPorts(n.cfg)
-	if err != nil {
-		if !n.portsMissing {
-			n.log.Warn("an interface is gone or unusable; the others go on", "error", err)
-		}
-		n.portsMissing = true
-		return
-	}
-	if n.portsMissing {
+	now, missing := lookPorts(n.cfg)
+	switch {
+	case missing != nil && !n.portsMissing:
+		n.log.Warn("an interface is gone or unusable; the others go on", "error", missing)
+	case missing == nil && n.portsMissing:
 		n.log.Info("all interfaces are there")
-		n.portsMissing = false
 	}
+	n.portsMissing = missing != nil
 	changed := false
 	for i := range now {
-		if now[i].index != n.ports[i].index || now[i].queues != n.ports[i].queues {
-			n.log.Info("interface has changed; its sockets are bound anew", "interface", now[i].Name,
-				"index", now[i].index, "queues", now[i].queues, "queues_before", n.ports[i].queues)
-			changed = true
+		if now[i].index == 0 || same(now[i:i+1], n.ports[i:i+1]) {
+			continue
 		}
+		changed = true
+		n.log.Info("interface has changed; its sockets are bound anew", "interface", now[i].Name,
+			"index", now[i].index, "queues", now[i].queues, "queues_before", n.ports[i].queues)
 	}
 	if !changed {
 		return
@@ -141,8 +152,8 @@ func (n *Node) checkPorts() {
 	}
 }
 
-// rebind opens all sockets anew for changed interfaces. The flow table and the
-// image stay, so every flow goes on.
+// rebind opens all sockets anew, for the interfaces that are there. The flow
+// table and the image stay, so every flow goes on.
 func (n *Node) rebind(ports []port) error {
 	if n.data != nil {
 		n.data.stop()
@@ -155,22 +166,21 @@ func (n *Node) rebind(ports []port) error {
 	}
 	n.workers = nil
 	for i := range n.ports {
-		if n.ports[i].index != ports[i].index {
+		if n.ports[i].index != 0 && n.ports[i].index != ports[i].index {
 			if err := n.steer.Detach(n.ports[i].index); err != nil && !isNotAttached(err) {
 				n.log.Debug("detach from the interface that is gone", "interface", n.ports[i].Name, "error", err)
 			}
 		}
 	}
-	old := n.ports
 	n.ports = ports
 	if err := n.open(); err != nil {
 		for _, w := range n.workers {
 			w.close()
 		}
-		n.workers, n.ports = nil, old
+		n.workers = nil
 		return err
 	}
-	return n.startData(false)
+	return n.startData()
 }
 
 func isNotAttached(err error) bool { return errors.Is(err, steer.ErrNotAttached) }
