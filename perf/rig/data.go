@@ -3,6 +3,7 @@ package rig
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -22,8 +23,8 @@ func (n *Node) KillData(ctx context.Context) error {
 	if before.Data.PID <= 0 {
 		return fmt.Errorf("there is no data process to kill: %+v", before.Data)
 	}
-	if err := syscall.Kill(before.Data.PID, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("kill data process %d: %w", before.Data.PID, err)
+	if err := Kill(before.Data.PID); err != nil {
+		return err
 	}
 	err = n.Until(ctx, func(s *api.Status) bool {
 		return s.Data.Restarts > before.Data.Restarts && s.Data.PID != before.Data.PID
@@ -88,4 +89,12 @@ func SharedMappings(pid int) (int, error) {
 func Ended(pid int) bool {
 	fields, err := ProcessStatus(pid)
 	return err != nil || strings.HasPrefix(fields["State"], "Z")
+}
+
+// Kill kills a process with SIGKILL; one that has ended already is no error.
+func Kill(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return fmt.Errorf("kill process %d: %w", pid, err)
+	}
+	return nil
 }
