@@ -59,6 +59,10 @@ func TestQueueCount(t *testing.T) {
 	p.await(2)
 	p.stop()
 	status := w.balance("restart_lost", "transmit_down", "next_hop_unresolved")
+	for _, s := range sites {
+		w.flows(status, s, webPort, 100, 100) // whichever layout of workers counted them
+		w.flows(status, s, streamPort, 20, 20)
+	}
 	if status.Data.Restarts != 0 {
 		t.Errorf("the data process was replaced %d times as if it had died", status.Data.Restarts)
 	}

@@ -154,33 +154,45 @@ func (n *Node) open() error {
 	return nil
 }
 
-// makeCounters makes counters for so many workers; what workers of another
-// layout have counted is kept in past.
+// makeCounters makes counters for so many workers. What workers of another
+// layout have counted is kept: their ledgers in past, the tallies of services
+// and backends with the first of the new workers.
 func (n *Node) makeCounters(workers int) error {
 	if n.counters != nil && len(n.counters.Workers) == workers {
 		return nil
 	}
-	if n.counters != nil {
-		for i := range n.counters.Workers {
-			n.counters.Workers[i].Ledger.Close()
-		}
-		total := n.counters.Total()
-		n.past.Add(&total)
-		if err := errors.Join(unix.Munmap(n.mapping), unix.Close(n.countersFD)); err != nil {
-			return err
-		}
-		n.counters = nil
-	}
 	size := ipc.CountersSize(workers, maxServices, maxBackends)
-	var err error
-	if n.countersFD, err = memfd("fairlead-counters", size); err != nil {
+	fd, err := memfd("fairlead-counters", size)
+	if err != nil {
 		return err
 	}
-	if n.mapping, err = mapMemfd(n.countersFD, size); err != nil {
-		return err
+	mapping, err := mapMemfd(fd, size)
+	if err != nil {
+		return errors.Join(err, unix.Close(fd))
 	}
-	n.counters, err = ipc.MapCounters(n.mapping, workers, maxServices, maxBackends)
-	return err
+	counters, err := ipc.MapCounters(mapping, workers, maxServices, maxBackends)
+	if err != nil {
+		return errors.Join(err, unix.Munmap(mapping), unix.Close(fd))
+	}
+	if old := n.counters; old != nil {
+		for i := range old.Workers {
+			old.Workers[i].Ledger.Close()
+		}
+		total := old.Total()
+		n.past.Add(&total)
+		heir := &counters.Workers[0]
+		for slot := range n.image.snapshot.Services() {
+			heir.Services[slot] = old.Service(uint32(slot))
+		}
+		for slot := range n.image.snapshot.Backends() {
+			heir.Backends[slot] = old.Backend(uint32(slot))
+		}
+		if err := errors.Join(unix.Munmap(n.mapping), unix.Close(n.countersFD)); err != nil {
+			n.log.Warn("counters of earlier workers", "error", err)
+		}
+	}
+	n.counters, n.mapping, n.countersFD = counters, mapping, fd
+	return nil
 }
 
 // Run serves until ctx ends. The first image is already published by Start.
