@@ -3,86 +3,119 @@ package maglev
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"hash"
+	"sync"
 )
 
 // Cache remembers tables by what they are built from, so that equal pools
 // share one table and an unchanged pool's table is not built again. It is used
 // in rounds, one per compilation: EndRound forgets the tables that the round
-// did not ask for. It is not safe for concurrent use. The zero Cache is empty
-// and ready.
+// did not ask for. Table may be called from several goroutines at once; a table
+// is built once all the same. The zero Cache is empty and ready.
 type Cache struct {
-	tables map[cacheKey]*cacheEntry
-	round  uint64
-	built  int
-	hash   hash.Hash
-	buf    []byte
+	mu       sync.Mutex
+	tables   map[cacheKey]*cacheEntry
+	round    uint64
+	built    int
+	builders []*builder // idle
 }
 
 type cacheKey [sha256.Size]byte
 
 type cacheEntry struct {
-	table *Table // nil: no member may be chosen
+	once  sync.Once // done: the next two are set
+	table *Table    // nil: no member may be chosen
+	err   error
 	round uint64
 }
 
 // Table is Build with memory. Pools are equal when they list equal members in
 // an equal order: a caller that wants them to share sorts them.
 func (c *Cache) Table(members []Member, seed [2]uint64) (*Table, error) {
-	key := c.key(members, seed)
-	if e, ok := c.tables[key]; ok {
-		e.round = c.round
-		return e.table, nil
+	b := c.builder()
+	defer c.idle(b)
+	e := c.entry(b.key(members, seed))
+	e.once.Do(func() { e.table, e.err = b.build(members, seed) })
+	return e.table, e.err
+}
+
+// entry is where the table of a key is, or is to be, kept.
+func (c *Cache) entry(key cacheKey) *cacheEntry {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e, ok := c.tables[key]
+	if !ok {
+		if c.tables == nil {
+			c.tables = make(map[cacheKey]*cacheEntry)
+		}
+		e = &cacheEntry{}
+		c.tables[key] = e
+		c.built++
 	}
-	t, err := Build(members, seed)
-	if err != nil {
-		return nil, err
+	e.round = c.round
+	return e
+}
+
+func (c *Cache) builder() *builder {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := len(c.builders)
+	if n == 0 {
+		return &builder{}
 	}
-	if c.tables == nil {
-		c.tables = make(map[cacheKey]*cacheEntry)
-	}
-	c.tables[key] = &cacheEntry{table: t, round: c.round}
-	c.built++
-	return t, nil
+	b := c.builders[n-1]
+	c.builders = c.builders[:n-1]
+	return b
+}
+
+func (c *Cache) idle(b *builder) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.builders = append(c.builders, b)
 }
 
 // EndRound forgets every table that was not asked for since the last EndRound.
 func (c *Cache) EndRound() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	for key, e := range c.tables {
 		if e.round != c.round {
 			delete(c.tables, key)
 		}
 	}
 	c.round++
+	c.builders = nil
 }
 
 // Len is the number of tables remembered.
-func (c *Cache) Len() int { return len(c.tables) }
+func (c *Cache) Len() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.tables)
+}
 
 // Built is how many tables were built and not remembered, since the beginning.
-func (c *Cache) Built() int { return c.built }
+func (c *Cache) Built() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.built
+}
 
-func (c *Cache) key(members []Member, seed [2]uint64) (key cacheKey) {
-	if c.hash == nil {
-		c.hash = sha256.New()
-	}
-	b := c.buf[:0]
-	b = binary.LittleEndian.AppendUint64(b, seed[0])
-	b = binary.LittleEndian.AppendUint64(b, seed[1])
+// key is what the members and the seed are known by.
+func (b *builder) key(members []Member, seed [2]uint64) cacheKey {
+	buf := b.sum[:0]
+	buf = binary.LittleEndian.AppendUint64(buf, seed[0])
+	buf = binary.LittleEndian.AppendUint64(buf, seed[1])
 	for i := range members {
 		m := &members[i]
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(m.Name)))
-		b = append(b, m.Name...)
-		b = binary.LittleEndian.AppendUint64(b, uint64(m.Weight))
+		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(m.Name)))
+		buf = append(buf, m.Name...)
+		buf = binary.LittleEndian.AppendUint64(buf, uint64(m.Weight))
 		if m.Down {
-			b = append(b, 1)
+			buf = append(buf, 1)
 		} else {
-			b = append(b, 0)
+			buf = append(buf, 0)
 		}
 	}
-	c.buf = b
-	c.hash.Reset()
-	c.hash.Write(b)
-	c.hash.Sum(key[:0])
-	return key
+	b.sum = buf
+	return sha256.Sum256(buf)
 }

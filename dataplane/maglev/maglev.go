@@ -18,8 +18,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/dgryski/go-maglev"
 )
 
 // MaxMembers is the most members a table has: its entries are 16 bits wide.
@@ -68,8 +66,21 @@ func (t *Table) Size() int { return len(t.entries) }
 func (t *Table) Checksum() uint64 { return t.checksum }
 
 // Build makes the table of the members. It is nil without an error when no
-// member may be chosen: go-maglev would look for one for ever.
+// member may be chosen.
 func Build(members []Member, seed [2]uint64) (*Table, error) {
+	return new(builder).build(members, seed)
+}
+
+// builder builds one table after the other in the same working memory.
+type builder struct {
+	walks []walk
+	taken []bool // by slot: whether it has an owner
+	rest  []uint32
+	name  []byte
+	sum   []byte // what is summed up
+}
+
+func (b *builder) build(members []Member, seed [2]uint64) (*Table, error) {
 	order, err := check(members)
 	if err != nil {
 		return nil, err
@@ -82,27 +93,23 @@ func Build(members []Member, seed [2]uint64) (*Table, error) {
 	size := sizeFor(sum)
 
 	suffix := "@" + strconv.FormatUint(seed[0], 16) + "." + strconv.FormatUint(seed[1], 16)
-	var names []string
-	var owner []uint16 // of a virtual name: index in members
+	b.walks = slices.Grow(b.walks[:0], sum)
 	for _, i := range order {
 		m := &members[i]
 		if m.Down {
 			continue
 		}
 		for n := range weights[i] {
-			names = append(names, m.Name+"#"+strconv.Itoa(n)+suffix)
-			owner = append(owner, uint16(i))
+			b.name = append(append(b.name[:0], m.Name...), '#')
+			b.name = append(strconv.AppendInt(b.name, int64(n), 10), suffix...)
+			b.walks = append(b.walks, newWalk(b.name, uint16(i), size))
 		}
 	}
-	if len(names) == 0 {
+	if len(b.walks) == 0 {
 		return nil, nil
 	}
-	lookup := maglev.New(names, uint64(size))
-	t := &Table{entries: make([]uint16, size)}
-	for slot := range t.entries {
-		t.entries[slot] = owner[lookup.Lookup(uint64(slot))]
-	}
-	t.checksum = checksum(members, order, seed, t.entries)
+	t := &Table{entries: b.fill(size)}
+	t.checksum = b.checksum(members, order, seed, t.entries)
 	return t, nil
 }
 
@@ -182,9 +189,8 @@ func sizeFor(names int) uint32 {
 // checksum covers what the table was built from and the table itself, with the
 // members in the order of their names. Members that are not in the table count
 // only by what they do to it.
-func checksum(members []Member, order []int, seed [2]uint64, entries []uint16) uint64 {
-	h := sha256.New()
-	var buf []byte
+func (b *builder) checksum(members []Member, order []int, seed [2]uint64, entries []uint16) uint64 {
+	buf := b.sum[:0]
 	buf = binary.LittleEndian.AppendUint64(buf, seed[0])
 	buf = binary.LittleEndian.AppendUint64(buf, seed[1])
 	rank := make([]uint16, len(members))
@@ -201,9 +207,12 @@ func checksum(members []Member, order []int, seed [2]uint64, entries []uint16) u
 		buf = binary.LittleEndian.AppendUint32(buf, uint32(m.Weight))
 	}
 	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(entries)))
-	for _, e := range entries {
-		buf = binary.LittleEndian.AppendUint16(buf, rank[e])
+	at := len(buf)
+	buf = slices.Grow(buf, 2*len(entries))[:at+2*len(entries)]
+	for i, ranks := 0, buf[at:]; i < len(entries); i++ {
+		binary.LittleEndian.PutUint16(ranks[2*i:], rank[entries[i]])
 	}
-	h.Write(buf)
-	return binary.LittleEndian.Uint64(h.Sum(nil))
+	b.sum = buf
+	sum := sha256.Sum256(buf)
+	return binary.LittleEndian.Uint64(sum[:])
 }
