@@ -17,8 +17,9 @@ type Case struct {
 	// another interface.
 	Arms     int    `json:"arms"`
 	Protocol string `json:"protocol"` // udp or tcp
-	Size     int    `json:"size"`     // bytes of a frame, Ethernet header included, checksum not
-	Flows    int    `json:"flows"`    // 0: every frame begins a new flow
+	IPv6     bool   `json:"ipv6,omitempty"`
+	Size     int    `json:"size"`  // bytes of a frame, Ethernet header included, checksum not
+	Flows    int    `json:"flows"` // 0: every frame begins a new flow
 	// Rate is frames a second; 0: as many as the generator can. At a fixed rate
 	// delays are measured too.
 	Rate int `json:"rate,omitempty"`
@@ -30,7 +31,11 @@ func (c Case) String() string {
 	if c.Arms == 1 {
 		arms = "one-arm"
 	}
-	text := fmt.Sprintf("%s, %s, %d bytes, %s", arms, c.Protocol, c.Size, c.flowsText())
+	protocol := c.Protocol
+	if c.IPv6 {
+		protocol += " over IPv6"
+	}
+	text := fmt.Sprintf("%s, %s, %d bytes, %s", arms, protocol, c.Size, c.flowsText())
 	if c.Rate > 0 {
 		text += fmt.Sprintf(", %s frames/s", short(c.Rate))
 	}

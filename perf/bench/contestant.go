@@ -15,6 +15,8 @@ type contestant struct {
 	// inKernel says that frames are forwarded where they are received, not by
 	// a process: their CPU is that of the NAPI thread.
 	inKernel bool
+	// memo says that it needs a Fairlead with a flow memo.
+	memo bool
 	// midstream has TCP flows begin with any segment, without a SYN.
 	midstream bool
 	// refuse says why a case cannot be run, "" if it can.
@@ -37,8 +39,18 @@ func contestants() []contestant {
 	return []contestant{
 		cForwarder, plainForwarder, asavieForwarder, asavieByReadme,
 		fairleadBy("nat"), fairleadBy("ipip"), fairleadBy("gue"), fairleadBy("l2"),
+		fairleadWithMemo("nat"), fairleadWithMemo("ipip"), fairleadWithMemo("gue"), fairleadWithMemo("l2"),
 		nftablesDNAT, xdpEncapsulation,
 	}
+}
+
+// contestantNames are their names, in the same order.
+func contestantNames() []string {
+	var names []string
+	for _, c := range contestants() {
+		names = append(names, c.name)
+	}
+	return names
 }
 
 // baseline is the contestant that ratios refer to.

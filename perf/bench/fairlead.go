@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"time"
 
 	"fairlead/perf/rig"
@@ -17,24 +19,61 @@ const stopGrace = 5 * time.Second
 // what any case with a fixed number has.
 const flowTableSize = 2_000_000
 
+// withMemo ends the names of contestants that forward known flows in the kernel.
+const withMemo = "-memo"
+
 // fairleadBy is the whole of Fairlead, started as an operator does, with one
-// forwarding method.
+// forwarding method, every packet in user space.
 func fairleadBy(method string) contestant {
 	return contestant{
 		name: "fairlead-" + method,
 		what: "`fairlead run`: flow table, Maglev, method " + method,
 		start: func(ctx context.Context, k *kit, w *world, c Case) (*forwarder, error) {
-			return startFairlead(ctx, k, w, c, method)
+			return startFairlead(ctx, k, w, fairleadConfig(k, w, c, method, "off"))
 		},
 	}
 }
 
-func startFairlead(ctx context.Context, k *kit, w *world, c Case, method string) (*forwarder, error) {
+// fairleadWithMemo is the same with its flow memo: packets of established flows
+// are forwarded by the kernel, in the thread that takes them in.
+func fairleadWithMemo(method string) contestant {
+	return contestant{
+		name: "fairlead-" + method + withMemo,
+		what: "`fairlead run` with the flow memo: established flows forwarded in XDP, method " + method,
+		sink: sinkXDP,
+		memo: true,
+		start: func(ctx context.Context, k *kit, w *world, c Case) (*forwarder, error) {
+			f, err := startFairlead(ctx, k, w, fairleadConfig(k, w, c, method, "on"))
+			if err != nil {
+				return nil, err
+			}
+			threads, err := threadNAPI(w.in, k.cpus.worker)
+			if err != nil {
+				return nil, errors.Join(err, f.stop())
+			}
+			stop := f.stop
+			f.pids = append(f.pids, threads.PIDs()...)
+			f.stop = func() error { return errors.Join(threads.Close(), stop()) }
+			return f, nil
+		},
+	}
+}
+
+// knowsMemo reports whether a fairlead has the flow memo.
+func knowsMemo(binary string) (bool, error) {
+	reference, err := exec.Command(binary, "config", "reference").Output()
+	if err != nil {
+		return false, fmt.Errorf("ask %s for its keys: %w", binary, err)
+	}
+	return bytes.Contains(reference, []byte("flow_memo")), nil
+}
+
+func startFairlead(ctx context.Context, k *kit, w *world, cfg *rig.Config) (*forwarder, error) {
 	dir, err := os.MkdirTemp(k.dir, "node-")
 	if err != nil {
 		return nil, err
 	}
-	n, err := rig.Start(ctx, k.binary, dir, w.in.Host, fairleadConfig(k, w, c, method).Text())
+	n, err := rig.Start(ctx, k.binary, dir, w.in.Host, cfg.Text())
 	if err != nil {
 		if n != nil && n.Process() != nil {
 			_ = n.Process().Kill()
@@ -62,20 +101,25 @@ func startFairlead(ctx context.Context, k *kit, w *world, c Case, method string)
 	return f, nil
 }
 
-func fairleadConfig(k *kit, w *world, c Case, method string) *rig.Config {
+func fairleadConfig(k *kit, w *world, c Case, method, memo string) *rig.Config {
+	options := fmt.Sprintf("[dataplane]\ncpus = [%d]\nflow_table_size = %d\n", k.cpus.worker, flowTableSize)
+	if k.hasMemo {
+		options += fmt.Sprintf("flow_memo = %q\n", memo)
+	}
 	cfg := &rig.Config{
-		Options: fmt.Sprintf("[dataplane]\ncpus = [%d]\nflow_table_size = %d\n", k.cpus.worker, flowTableSize),
-		Tunnel4: w.gateway,
-		SNAT:    w.snat,
+		Options: options,
+		Tunnel4: w.v4.gateway,
+		Tunnel6: w.v6.gateway,
+		SNAT:    w.of(c).snat,
 		Services: []rig.Service{{
-			Name: "bench", VIP: vip, Protocol: c.Protocol, Port: servicePort, Pool: "bench", Method: method,
+			Name: "bench", VIP: w.of(c).vip, Protocol: c.Protocol, Port: servicePort, Pool: "bench", Method: method,
 		}},
 	}
 	for _, name := range distinct(w.in.Name, w.out.Name) {
 		cfg.Interfaces = append(cfg.Interfaces, rig.Interface{Name: name})
 	}
 	pool := rig.Pool{Name: "bench"}
-	for _, b := range w.backends {
+	for _, b := range w.of(c).backends {
 		pool.Backends = append(pool.Backends, rig.Backend{Address: b, Weight: 1})
 		cfg.Neighbors = append(cfg.Neighbors, rig.Neighbor{Address: b, MAC: w.out.Peer.MAC.String(), Interface: w.out.Name})
 	}

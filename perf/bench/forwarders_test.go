@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,10 +22,14 @@ const guePort = 6080
 func TestForwarders(t *testing.T) {
 	k := newTestKit(t, contestants())
 	for _, arms := range []int{2, 1} {
-		for _, protocol := range []string{udp, tcp} {
-			c := Case{Arms: arms, Protocol: protocol, Size: 90, Flows: 50}
+		for _, c := range []Case{
+			{Arms: arms, Protocol: udp, Size: 90, Flows: 50},
+			{Arms: arms, Protocol: tcp, Size: 90, Flows: 50},
+			{Arms: arms, Protocol: udp, IPv6: true, Size: 90, Flows: 50},
+			{Arms: arms, Protocol: tcp, IPv6: true, Size: 90, Flows: 50},
+		} {
 			for _, who := range k.contestants {
-				t.Run(fmt.Sprintf("%s %s %d arms", who.name, protocol, arms), func(t *testing.T) {
+				t.Run(fmt.Sprintf("%s %v", who.name, c), func(t *testing.T) {
 					if who.refuse != nil {
 						if why := who.refuse(k, c); why != "" {
 							mustBeReported(t, k, who, c, why)
@@ -99,7 +104,7 @@ func checkForwarded(w *world, s *stream, name string, frame []byte) error {
 	if err := packettest.Verify(frame, guePort); err != nil {
 		return err
 	}
-	switch name {
+	switch strings.TrimSuffix(name, withMemo) {
 	case "fairlead-nat", "nftables-dnat":
 		return checkNAT(w, s, name, frame)
 	case "fairlead-ipip", "fairlead-gue", "xdp-encap":
@@ -132,40 +137,42 @@ func sameFrame(s *stream, frame []byte) error {
 // samePacket: the packet of one of the stream's frames, a hop further at most.
 func samePacket(s *stream, ip []byte) error {
 	want := s.frame()
-	if ttl := ip[8]; ttl != 64 && ttl != 63 {
-		return fmt.Errorf("TTL %d", ttl)
-	}
 	frame := append(bytes.Clone(want[:ethernetLen]), ip...)
-	frame[ethernetLen+8] = 64
+	ttl := &frame[ethernetLen+8]
+	if s.IPv6 {
+		ttl = &frame[ethernetLen+7]
+	}
+	if *ttl != 64 && *ttl != 63 {
+		return fmt.Errorf("TTL %d", *ttl)
+	}
+	*ttl = 64
 	return sameFrame(s, frame)
 }
 
 func checkNAT(w *world, s *stream, name string, frame []byte) error {
 	ip := frame[ethernetLen:]
-	src, dst := netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
-	if !slices.Contains(w.backends, dst) {
+	a := w.of(s.Case)
+	src, dst := addressesOf(ip)
+	if !slices.Contains(a.backends, dst) {
 		return fmt.Errorf("sent to %s, which is no backend", dst)
 	}
-	if name == "nftables-dnat" && !clients.Contains(src) || name == "fairlead-nat" && !slices.Contains(w.snat, src) {
+	if name == nftablesDNAT.name && !a.clients.Contains(src) || name != nftablesDNAT.name && !slices.Contains(a.snat, src) {
 		return fmt.Errorf("sent from %s", src)
 	}
-	if port := binary.BigEndian.Uint16(ip[22:]); port != servicePort {
+	if port := binary.BigEndian.Uint16(frame[s.l4()+2:]); port != servicePort {
 		return fmt.Errorf("sent to port %d", port)
 	}
-	header := ipv4Len + udpLen
-	if s.Protocol == tcp {
-		header = ipv4Len + tcpLen
-	}
-	if want := s.frame()[ethernetLen:]; len(ip) != len(want) || !bytes.Equal(ip[header:], want[header:]) {
+	payload := s.l4() + s.l4Header()
+	if want := s.frame(); len(frame) != len(want) || !bytes.Equal(frame[payload:], want[payload:]) {
 		return fmt.Errorf("the payload differs")
 	}
 	return nil
 }
 
 func checkTunnel(w *world, s *stream, frame []byte) error {
-	ip := frame[ethernetLen:]
-	src, dst := netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
-	if src != w.gateway || !slices.Contains(w.backends, dst) {
+	a := w.of(s.Case)
+	src, dst := addressesOf(frame[ethernetLen:])
+	if src != a.gateway || !slices.Contains(a.backends, dst) {
 		return fmt.Errorf("a tunnel from %s to %s", src, dst)
 	}
 	inner, err := packettest.Decapsulate(frame, guePort)
@@ -173,4 +180,12 @@ func checkTunnel(w *world, s *stream, frame []byte) error {
 		return err
 	}
 	return samePacket(s, inner)
+}
+
+// addressesOf are source and destination of an IP packet.
+func addressesOf(ip []byte) (src, dst netip.Addr) {
+	if ip[0]>>4 == 4 {
+		return netip.AddrFrom4([4]byte(ip[12:16])), netip.AddrFrom4([4]byte(ip[16:20]))
+	}
+	return netip.AddrFrom16([16]byte(ip[8:24])), netip.AddrFrom16([16]byte(ip[24:40]))
 }

@@ -33,7 +33,11 @@ func startGenerator(from *lab.Interface, s *stream, cpu int) (*generator, error)
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	spec, err := programs(objectProgGenerate)
+	name := objectProgGenerate
+	if s.IPv6 {
+		name = objectProgGenerate6
+	}
+	spec, err := programs(name)
 	if err != nil {
 		return nil, err
 	}
@@ -45,15 +49,15 @@ func startGenerator(from *lab.Interface, s *stream, cpu int) (*generator, error)
 		return nil, fmt.Errorf("load the generator: %w", err)
 	}
 	g := &generator{sent: objects.Variables[objectVarSent], objects: objects}
-	if err := g.start(from, s.frame(), cpu); err != nil {
+	if err := g.start(from, objects.Programs[name], s.frame(), cpu); err != nil {
 		objects.Close()
 		return nil, err
 	}
 	return g, nil
 }
 
-func (g *generator) start(from *lab.Interface, frame []byte, cpu int) error {
-	program, err := fileOf(g.objects.Programs[objectProgGenerate].FD(), "generator")
+func (g *generator) start(from *lab.Interface, make *ebpf.Program, frame []byte, cpu int) error {
+	program, err := fileOf(make.FD(), "generator")
 	if err != nil {
 		return err
 	}

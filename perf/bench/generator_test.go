@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"net/netip"
 	"testing"
 	"time"
 
@@ -34,18 +33,38 @@ func capture(t *testing.T, at *lab.Interface) func() []byte {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if len(frame) >= 34 && frame[12] == 0x08 && frame[13] == 0x00 {
+			if isTraffic(frame) {
 				return bytes.Clone(frame)
 			}
 		}
 	}
 }
 
-// flowOf is the number of the flow that a frame belongs to.
-func flowOf(frame []byte) int {
-	client := int(binary.BigEndian.Uint16(frame[28:]))
-	port := int(binary.BigEndian.Uint16(frame[34:]))
+// isTraffic tells a packet from what hosts on an IPv6 link tell each other.
+func isTraffic(frame []byte) bool {
+	const hopByHop, icmpv6 = 0, 58
+	switch {
+	case len(frame) < ethernetLen+ipv4Len:
+		return false
+	case binary.BigEndian.Uint16(frame[12:]) == etherIPv4:
+		return true
+	}
+	return binary.BigEndian.Uint16(frame[12:]) == etherIPv6 && frame[20] != hopByHop && frame[20] != icmpv6
+}
+
+// flowOf is the number of the flow that a stream's frame belongs to.
+func (s *stream) flowOf(frame []byte) int {
+	client := int(binary.BigEndian.Uint16(frame[s.clientLow():]))
+	port := int(binary.BigEndian.Uint16(frame[s.l4():]))
 	return client*portsPerClient + port - firstPort
+}
+
+// clientLow is where the last two bytes of the source address are.
+func (s *stream) clientLow() int {
+	if s.IPv6 {
+		return ethernetLen + 22
+	}
+	return ethernetLen + 14
 }
 
 // TestGenerator looks at the frames of streams of all kinds on a packet socket
@@ -80,12 +99,17 @@ func TestGenerator(t *testing.T) {
 		{"tcp midstream", stream{Case: Case{Protocol: tcp, Size: 60, Flows: 100}, opening: 1}, 300, 100, tcpACK, tcpACK},
 		{"tcp 1450", stream{Case: Case{Protocol: tcp, Size: 1450, Flows: 10}, opening: 1, openWithSYN: true}, 60, 10, tcpSYN, tcpACK},
 		{"tcp endless SYNs", stream{Case: Case{Protocol: tcp, Size: 60, Flows: endless}}, 300, 300, 0, tcpSYN},
+		{"udp 62 over IPv6", stream{Case: Case{Protocol: udp, IPv6: true, Size: 62, Flows: 100}, opening: 1}, 400, 100, 0, 0},
+		{"udp 1450 over IPv6, many clients", stream{Case: Case{Protocol: udp, IPv6: true, Size: 1450, Flows: 1_000_000}}, 300, 300, 0, 0},
+		{"udp over IPv6 stamped", stream{Case: Case{Protocol: udp, IPv6: true, Size: 90, Flows: 10}, opening: 1, stamped: true}, 100, 10, 0, 0},
+		{"tcp 74 over IPv6 opened", stream{Case: Case{Protocol: tcp, IPv6: true, Size: 74, Flows: 100}, opening: 2, openWithSYN: true}, 500, 100, tcpSYN, tcpACK},
+		{"tcp over IPv6 endless SYNs", stream{Case: Case{Protocol: tcp, IPv6: true, Size: 74, Flows: endless}}, 300, 300, 0, tcpSYN},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			next := capture(t, w.in)
 			base := w.stream(c.stream.Case)
 			s := &c.stream
-			s.srcMAC, s.dstMAC, s.vip, s.Rate = base.srcMAC, base.dstMAC, base.vip, rate
+			s.srcMAC, s.dstMAC, s.clients, s.vip, s.Rate = base.srcMAC, base.dstMAC, base.clients, base.vip, rate
 			g, err := startGenerator(w.gen, s, k.cpus.generator)
 			if err != nil {
 				t.Fatal(err)
@@ -100,7 +124,7 @@ func TestGenerator(t *testing.T) {
 			for i := range c.frames {
 				frame := next()
 				checkGenerated(t, s, want, frame)
-				flow := flowOf(frame)
+				flow := s.flowOf(frame)
 				flows[flow] = true
 				if s.Flows == endless && flow != i {
 					t.Fatalf("frame %d begins flow %d", i, flow)
@@ -109,8 +133,8 @@ func TestGenerator(t *testing.T) {
 					if uint64(i) < s.openingFrames() {
 						flags = c.opening
 					}
-					if frame[47] != flags {
-						t.Fatalf("frame %d has TCP flags %#x, want %#x", i, frame[47], flags)
+					if got := frame[s.l4()+13]; got != flags {
+						t.Fatalf("frame %d has TCP flags %#x, want %#x", i, got, flags)
 					}
 				}
 				if uint64(i) < s.openingFrames() && flow != i%s.Flows {
@@ -133,10 +157,10 @@ func checkGenerated(t *testing.T, s *stream, want, got []byte) {
 	if len(got) != s.Size {
 		t.Fatalf("a frame of %d bytes, want %d", len(got), s.Size)
 	}
-	if src := netip.AddrFrom4([4]byte(got[26:30])); !clients.Contains(src) {
-		t.Fatalf("the source %s is not in %s", src, clients)
+	if src, _ := addressesOf(got[ethernetLen:]); !clients4.Contains(src) && !clients6.Contains(src) {
+		t.Fatalf("the source %s is no client", src)
 	}
-	if flow := flowOf(got); s.Flows != endless && flow >= s.Flows {
+	if flow := s.flowOf(got); s.Flows != endless && flow >= s.Flows {
 		t.Fatalf("flow %d of %d", flow, s.Flows)
 	}
 	fixed := bytes.Clone(got)
@@ -150,11 +174,15 @@ func checkGenerated(t *testing.T, s *stream, want, got []byte) {
 
 // varying are the bytes that differ from frame to frame.
 func varying(s *stream) [][2]int {
-	spans := [][2]int{{24, 26}, {28, 30}, {34, 36}} // IP checksum, client, port
+	client, l4 := s.clientLow(), s.l4()
+	spans := [][2]int{{client, client + 2}, {l4, l4 + 2}}
+	if !s.IPv6 {
+		spans = append(spans, [2]int{24, 26}) // IP checksum
+	}
 	if s.Protocol == tcp {
-		spans = append(spans, [2]int{47, 48}, [2]int{50, 52})
+		spans = append(spans, [2]int{l4 + 13, l4 + 14}, [2]int{l4 + 16, l4 + 18})
 	} else {
-		spans = append(spans, [2]int{40, 42})
+		spans = append(spans, [2]int{l4 + 6, l4 + 8})
 	}
 	if s.stamped {
 		spans = append(spans, [2]int{s.Size - stampLen, s.Size})
@@ -168,6 +196,8 @@ func TestStreamsThatCannotBe(t *testing.T) {
 		want   string
 	}{
 		{stream{Case: Case{Protocol: udp, Size: 59}}, "frames of 59 bytes: there can be 60 to 1514"},
+		{stream{Case: Case{Protocol: udp, IPv6: true, Size: 61}}, "frames of 61 bytes: there can be 62 to 1514"},
+		{stream{Case: Case{Protocol: tcp, IPv6: true, Size: 73}}, "frames of 73 bytes: there can be 74 to 1514"},
 		{stream{Case: Case{Protocol: udp, Size: 1515}}, "frames of 1515 bytes: there can be 60 to 1514"},
 		{stream{Case: Case{Protocol: tcp, Size: 60}, stamped: true}, "only UDP frames of even length can carry a time"},
 		{stream{Case: Case{Protocol: udp, Size: 61}, stamped: true}, "only UDP frames of even length can carry a time"},

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -68,17 +69,22 @@ func startNFTables(ctx context.Context, k *kit, w *world, c Case) (*forwarder, e
 
 func nftRules(w *world, c Case) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "flush ruleset\ntable ip bench {\n")
-	targets := make([]string, len(w.backends))
-	for i, backend := range w.backends {
-		fmt.Fprintf(&b, "chain endpoint%d { meta l4proto %s dnat to %s:%d; }\n", i, c.Protocol, backend, servicePort)
+	family, addressType := "ip", "ipv4_addr"
+	if c.IPv6 {
+		family, addressType = "ip6", "ipv6_addr"
+	}
+	fmt.Fprintf(&b, "flush ruleset\ntable %s bench {\n", family)
+	a := w.of(c)
+	targets := make([]string, len(a.backends))
+	for i, backend := range a.backends {
+		fmt.Fprintf(&b, "chain endpoint%d { meta l4proto %s dnat to %s; }\n", i, c.Protocol, netip.AddrPortFrom(backend, servicePort))
 		targets[i] = fmt.Sprintf("%d : goto endpoint%d", i, i)
 	}
 	fmt.Fprintf(&b, "chain service { numgen random mod %d vmap { %s }; }\n", len(targets), strings.Join(targets, ", "))
-	fmt.Fprintf(&b, "map services {\ntype ipv4_addr . inet_proto . inet_service : verdict\n"+
-		"elements = { %s . %s . %d : goto service }\n}\n", vip, c.Protocol, servicePort)
+	fmt.Fprintf(&b, "map services {\ntype %s . inet_proto . inet_service : verdict\n"+
+		"elements = { %s . %s . %d : goto service }\n}\n", addressType, a.vip, c.Protocol, servicePort)
 	fmt.Fprintf(&b, "chain prerouting {\ntype nat hook prerouting priority dstnat; policy accept;\n"+
-		"ip daddr . meta l4proto . th dport vmap @services\n}\n}\n")
+		"%s daddr . meta l4proto . th dport vmap @services\n}\n}\n", family)
 	return b.String()
 }
 
@@ -101,18 +107,21 @@ var xdpEncapsulation = contestant{
 	what:     "XDP program that puts every packet into the same IP tunnel: the kernel's limit",
 	sink:     sinkXDP,
 	inKernel: true,
-	start: func(_ context.Context, k *kit, w *world, _ Case) (*forwarder, error) {
+	start: func(_ context.Context, k *kit, w *world, c Case) (*forwarder, error) {
 		outIfindex := uint32(0)
 		if w.out != w.in {
 			outIfindex = uint32(w.out.Index)
 		}
-		outer := outerHeaders(w)
-		var words [5]uint64
+		outer, program := outerHeaders(w, c), objectProgEncapsulate
+		if c.IPv6 {
+			program = objectProgEncapsulate6
+		}
+		var words [7]uint64
 		padded := append(bytes.Clone(outer), make([]byte, 8*len(words)-len(outer))...)
 		for i := range words {
 			words[i] = binary.NativeEndian.Uint64(padded[8*i:])
 		}
-		return startInKernel(k, w, objectProgEncapsulate, map[string]any{
+		return startInKernel(k, w, program, map[string]any{
 			objectVarOuter:      words,
 			objectVarOuterSum:   uint32(sum(outer[ethernetLen:])),
 			objectVarOutIfindex: outIfindex,
@@ -120,19 +129,19 @@ var xdpEncapsulation = contestant{
 	},
 }
 
-// outerHeaders are the Ethernet and IPv4 headers of a tunnel to the first
-// backend, with length and checksum as zero.
-func outerHeaders(w *world) []byte {
-	h := make([]byte, ethernetLen+ipv4Len)
+// outerHeaders are the Ethernet and IP headers of a tunnel to the first backend,
+// with length and checksum as zero.
+func outerHeaders(w *world, c Case) []byte {
+	a := w.of(c)
+	size, etherType, write, inner := ipv4Len, uint16(etherIPv4), writeIPv4, byte(protocolIPv4)
+	if c.IPv6 {
+		size, etherType, write, inner = ipv6Len, etherIPv6, writeIPv6, protocolIPv6
+	}
+	h := make([]byte, ethernetLen+size)
 	copy(h, w.out.Peer.MAC)
 	copy(h[6:], w.out.MAC)
-	binary.BigEndian.PutUint16(h[12:], 0x0800)
-	ip := h[ethernetLen:]
-	ip[0] = 0x45
-	ip[8] = 64
-	ip[9] = protocolIPIP
-	copy(ip[12:], w.gateway.AsSlice())
-	copy(ip[16:], w.backends[0].AsSlice())
+	binary.BigEndian.PutUint16(h[12:], etherType)
+	write(h[ethernetLen:], inner, a.gateway, a.backends[0])
 	return h
 }
 

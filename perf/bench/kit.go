@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,7 @@ type kit struct {
 	dir         string // for files, removed by Close
 	binary      string // fairlead's
 	log         io.Writer
+	hasMemo     bool    // the binary knows the flow memo
 	foreign     float64 // the largest share of others in any measurement that counts
 
 	cBinary func() (string, error)
@@ -41,10 +43,41 @@ func newKit(p *profile, who []contestant, binary string, log io.Writer) (*kit, e
 	if k.cpus, err = placement(cpuCount()); err == nil && binary == "" {
 		k.binary, err = rig.Build(dir)
 	}
+	if err == nil {
+		k.hasMemo, err = knowsMemo(k.binary)
+	}
 	if err != nil {
 		return nil, errors.Join(err, k.Close())
 	}
+	if !k.hasMemo {
+		k.contestants = slices.DeleteFunc(slices.Clone(who), func(c contestant) bool { return c.memo })
+	}
 	return k, nil
+}
+
+// takesPart reports whether a contestant is wanted in a case.
+func (k *kit) takesPart(c Case, who contestant) bool {
+	return k.selected == nil || k.selected(c, who.name)
+}
+
+// startAndStop is about how long it takes to start and stop a contestant, its
+// traffic and its sink.
+const startAndStop = 600 * time.Millisecond
+
+// estimate is about how long the run takes on a quiet machine, and how many
+// measurements it has.
+func (k *kit) estimate() (d time.Duration, measurements int) {
+	for _, c := range k.cases {
+		opening := max(openingUDP, bit(c.Protocol == tcp)*openingTCP)
+		for _, who := range k.contestants {
+			if k.takesPart(c, who) {
+				measurements += k.rounds
+				begin := time.Duration(int(opening)*c.Flows) * (time.Second / openingRate)
+				d += time.Duration(k.rounds) * (startAndStop + begin + k.warmUp + k.duration)
+			}
+		}
+	}
+	return d, measurements
 }
 
 // cpuCount is how many CPUs this process may use.
@@ -82,10 +115,10 @@ func (k *kit) world(arms int) (*world, error) {
 
 // limit is how long one measurement may take before it has failed.
 func (k *kit) limit(s *stream) time.Duration {
-	const startAndStop = 30 * time.Second
+	const startAndStopAtMost = 30 * time.Second
 	// The generator may have to share its CPU while flows are begun.
 	opening := 4 * time.Duration(s.openingFrames()) * (time.Second / openingRate)
-	return startAndStop + opening + k.warmUp + k.duration
+	return startAndStopAtMost + opening + k.warmUp + k.duration
 }
 
 // Opening passes through the flows of a case. A lost SYN leaves a TCP flow that
@@ -105,50 +138,54 @@ func (k *kit) streamFor(w *world, c Case, who contestant) *stream {
 	return s
 }
 
-// run measures all cases, each in rounds in which all contestants take turns.
-func (k *kit) run(ctx context.Context) ([]CaseResult, error) {
-	var results []CaseResult
-	for _, c := range k.cases {
-		r, err := k.runCase(ctx, c)
-		if err != nil {
-			return nil, fmt.Errorf("%v: %w", c, err)
-		}
-		results = append(results, *r)
-	}
-	return results, nil
-}
-
-func (k *kit) runCase(ctx context.Context, c Case) (*CaseResult, error) {
+// run measures a case in rounds in which all contestants take turns. It goes on
+// whatever fails, unless ctx ends.
+func (k *kit) run(ctx context.Context, c Case) (*CaseResult, error) {
+	all := newCollected(c, k)
 	w, err := k.world(c.Arms)
 	if err != nil {
-		return nil, err
+		all.refuseAll(err)
+		return all.result(), nil
 	}
-	all := newCollected(c, k)
 	for round := range k.rounds {
 		cost, err := k.generatorCost(ctx, w, c)
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
 		if err != nil {
-			return nil, fmt.Errorf("generator alone: %w", err)
+			all.failAll(fmt.Errorf("generator alone: %w", err))
+			fmt.Fprintf(k.log, "%v: round %d: generator alone: %v\n", c, round+1, err)
+			continue
 		}
 		all.generatorNS = append(all.generatorNS, cost)
-		for i, who := range k.contestants {
-			if all.notRun[i] != "" {
-				continue
-			}
-			m, err := k.undisturbed(ctx, w, who, k.streamFor(w, c, who))
-			if ctx.Err() != nil {
-				return nil, context.Cause(ctx)
-			}
-			if err != nil {
-				all.notRun[i] = err.Error()
-				fmt.Fprintf(k.log, "%v: %s: %v\n", c, who.name, err)
-				continue
-			}
-			fmt.Fprintf(k.log, "%v: round %d: %-15s %6.2f Mpps of %.2f offered, others took %.0f%% of the CPUs\n",
-				c, round+1, who.name, m.mpps(), m.offeredMpps(), 100*m.foreign)
-			all.add(i, cost, m)
+		if err := k.turns(ctx, w, all, round, cost); err != nil {
+			return nil, err
 		}
 	}
 	return all.result(), nil
+}
+
+// turns has every contestant take its turn in a round. The error is ctx's.
+func (k *kit) turns(ctx context.Context, w *world, all *collected, round int, cost float64) error {
+	c := all.c
+	for i, who := range k.contestants {
+		if all.out(i) {
+			continue
+		}
+		m, err := k.undisturbed(ctx, w, who, k.streamFor(w, c, who))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil {
+			all.fail(i, err)
+			fmt.Fprintf(k.log, "%v: round %d: %s: %v\n", c, round+1, who.name, err)
+			continue
+		}
+		fmt.Fprintf(k.log, "%v: round %d: %-18s %6.2f Mpps of %.2f offered, others took %.0f%% of the CPUs\n",
+			c, round+1, who.name, m.mpps(), m.offeredMpps(), 100*m.foreign)
+		all.add(i, cost, m)
+	}
+	return nil
 }
 
 // quiet is the share of all CPUs that others may use without a measurement

@@ -19,14 +19,17 @@ import (
 // complete and in order; how fast anything is does not matter.
 func TestRun(t *testing.T) {
 	broken := contestant{name: "broken", what: "never starts", start: cannotStart}
+	shaky := plainForwarder
+	shaky.name, shaky.start = "shaky", everyOther(plainForwarder.start)
 	refused := contestant{name: "refused", what: "never tries", refuse: func(*kit, Case) string { return "it is a test" }}
-	who := []contestant{cForwarder, plainForwarder, fairleadBy("ipip"), xdpEncapsulation, broken, refused}
+	who := []contestant{cForwarder, plainForwarder, fairleadBy("ipip"), xdpEncapsulation, broken, refused, shaky}
 	k := newTestKit(t, who,
 		Case{Arms: 2, Protocol: udp, Size: 60, Flows: 100},
 		Case{Arms: 1, Protocol: tcp, Size: 60, Flows: endless},
 		Case{Arms: 2, Protocol: udp, Size: 60, Flows: 10, Rate: 10_000},
+		Case{Arms: 1, Protocol: udp, IPv6: true, Size: 62, Flows: 10},
 	)
-	r, err := k.record(t.Context(), "make bench", "a test")
+	r, err := k.record(t.Context(), "make bench", "a test", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +39,17 @@ func TestRun(t *testing.T) {
 
 func cannotStart(context.Context, *kit, *world, Case) (*forwarder, error) {
 	return nil, errors.New("it is broken")
+}
+
+// everyOther has a contestant start only every other time.
+func everyOther(start func(context.Context, *kit, *world, Case) (*forwarder, error)) func(context.Context, *kit, *world, Case) (*forwarder, error) {
+	times := 0
+	return func(ctx context.Context, k *kit, w *world, c Case) (*forwarder, error) {
+		if times++; times%2 == 1 {
+			return nil, errors.New("not this time")
+		}
+		return start(ctx, k, w, c)
+	}
 }
 
 func checkRun(t *testing.T, k *kit, r *Run) {
@@ -78,7 +92,14 @@ func checkResult(t *testing.T, k *kit, c Case, who contestant, r *Result) {
 		}
 		return
 	}
-	if len(r.Rounds) != k.rounds || r.Mpps != median(r.Rounds) || r.Mpps < 0 || r.Offered <= 0 || r.Loss < 0 || r.Loss > 1 || (r.Delays != nil) != (c.Rate > 0) {
+	rounds := k.rounds
+	if who.name == "shaky" {
+		rounds /= 2
+		if want := []string{"start: not this time"}; !slices.Equal(r.Failed, want) {
+			t.Errorf("shaky: failed: %q, want %q", r.Failed, want)
+		}
+	}
+	if len(r.Rounds) != rounds || r.Mpps != median(r.Rounds) || r.Mpps < 0 || r.Offered <= 0 || r.Loss < 0 || r.Loss > 1 || (r.Delays != nil) != (c.Rate > 0) {
 		t.Errorf("%v: %+v", c, r)
 	}
 }
@@ -127,7 +148,7 @@ func checkOutputs(t *testing.T, r *Run) {
 			}
 		}
 	}
-	for _, want := range []string{"not run: broken: start: it is broken", "not run: refused: it is a test", "Note: a test"} {
+	for _, want := range []string{"not run: broken: start: it is broken", "not run: refused: it is a test", "a round without shaky: start: not this time", "Note: a test"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, table.String())
 		}
@@ -221,7 +242,7 @@ func TestCommandLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := matching(full.cases, "one-arm, tcp"); len(got) != 2 || got[0].Arms != 1 || got[1].Protocol != tcp {
+	if got := matching(full.cases, "two-arm, tcp, 60"); len(got) != 2 || got[0].Arms != 2 || got[1].Protocol != tcp {
 		t.Errorf("matching: %v", got)
 	}
 }
@@ -259,6 +280,16 @@ func TestProfiles(t *testing.T) {
 			}
 		}
 	}
+	for _, c := range []Case{
+		{Arms: 2, Protocol: udp, IPv6: true, Size: 62, Flows: 1},
+		{Arms: 2, Protocol: udp, IPv6: true, Size: 62, Flows: 10_000},
+		{Arms: 2, Protocol: tcp, IPv6: true, Size: 74, Flows: 10_000},
+		{Arms: 2, Protocol: tcp, Size: 60, Flows: 10_000},
+	} {
+		if !slices.Contains(full.cases, c) {
+			t.Errorf("%v is missing", c)
+		}
+	}
 	if _, err := profileNamed("long"); err == nil || err.Error() != `there is no profile "long": there are short and full` {
 		t.Errorf("an unknown profile: %v", err)
 	}
@@ -266,6 +297,9 @@ func TestProfiles(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 	if got := (Case{Arms: 2, Protocol: udp, Size: 512, Flows: 1_000_000, Rate: 500_000}).String(); got != "two-arm, udp, 512 bytes, 1M flows, 500k frames/s" {
+		t.Errorf("%q", got)
+	}
+	if got := (Case{Arms: 2, Protocol: udp, IPv6: true, Size: 62, Flows: 1}).String(); got != "two-arm, udp over IPv6, 62 bytes, 1 flow" {
 		t.Errorf("%q", got)
 	}
 }

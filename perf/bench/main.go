@@ -5,6 +5,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -83,21 +84,20 @@ func (s *settings) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if len(names) > 0 {
+		p.selected = nil // who is named takes part in every case
+	}
 	k, err := newKit(p, who, s.fairlead, os.Stderr)
 	if err != nil {
 		return err
 	}
-	r, err := k.record(ctx, s.command, s.note)
-	if closeErr := k.Close(); err == nil {
-		err = closeErr
-	}
-	if err != nil {
+	r, err := k.record(ctx, s.command, s.note, s.out)
+	err = errors.Join(err, k.Close())
+	if r == nil || len(r.Cases) == 0 {
 		return err
 	}
-	if err := writeTable(os.Stdout, r); err != nil {
-		return err
-	}
-	return r.save(s.out)
+	// What was found before an error is worth showing.
+	return errors.Join(writeTable(os.Stdout, r), err)
 }
 
 // matching are the cases whose name contains a text.
@@ -105,8 +105,9 @@ func matching(cases []Case, text string) []Case {
 	return slices.DeleteFunc(cases, func(c Case) bool { return !strings.Contains(c.String(), text) })
 }
 
-// record runs everything and says where and how.
-func (k *kit) record(ctx context.Context, command, note string) (*Run, error) {
+// record runs everything and says where and how. It saves what there is after
+// each case, under the name out; with an error comes what was found before.
+func (k *kit) record(ctx context.Context, command, note, out string) (*Run, error) {
 	machine, err := describeMachine(k.cpus)
 	if err != nil {
 		return nil, err
@@ -115,9 +116,17 @@ func (k *kit) record(ctx context.Context, command, note string) (*Run, error) {
 		Time: time.Now().UTC().Truncate(time.Second), Command: command, Note: note, Machine: machine,
 		Profile: k.name, Rounds: k.rounds, Seconds: k.duration.Seconds(),
 	}
-	if r.Cases, err = k.run(ctx); err != nil {
-		return nil, err
+	d, measurements := k.estimate()
+	fmt.Fprintf(k.log, "%d cases, %d measurements: about %v on a quiet machine\n", len(k.cases), measurements, d.Round(time.Minute/2))
+	for _, c := range k.cases {
+		result, err := k.run(ctx, c)
+		if err != nil {
+			return r, fmt.Errorf("%v: %w", c, err)
+		}
+		r.Cases, r.Foreign = append(r.Cases, *result), k.foreign
+		if err := r.save(out); err != nil {
+			return r, err
+		}
 	}
-	r.Foreign = k.foreign
 	return r, nil
 }

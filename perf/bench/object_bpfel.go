@@ -24,34 +24,37 @@ type objectCounts struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	objectMapCounted      = "counted"
-	objectMapDelays       = "delays"
-	objectMapSockets      = "sockets"
-	objectProgEncapsulate = "encapsulate"
-	objectProgGenerate    = "generate"
-	objectProgPass        = "pass"
-	objectProgSinkTc      = "sink_tc"
-	objectProgSinkXdp     = "sink_xdp"
-	objectProgTake        = "take"
-	objectVarClientMask   = "client_mask"
-	objectVarClientPrefix = "client_prefix"
-	objectVarDiscard      = "discard"
-	objectVarFlags        = "flags"
-	objectVarFlows        = "flows"
-	objectVarGap          = "gap"
-	objectVarHeader       = "header"
-	objectVarIpSum        = "ip_sum"
-	objectVarL4Sum        = "l4_sum"
-	objectVarNext         = "next"
-	objectVarOpening      = "opening"
-	objectVarOpeningGap   = "opening_gap"
-	objectVarOpeningSyn   = "opening_syn"
-	objectVarOutIfindex   = "out_ifindex"
-	objectVarOuter        = "outer"
-	objectVarOuterSum     = "outer_sum"
-	objectVarSent         = "sent"
-	objectVarStamped      = "stamped"
-	objectVarTcp          = "tcp"
+	objectMapCounted       = "counted"
+	objectMapDelays        = "delays"
+	objectMapSockets       = "sockets"
+	objectProgEncapsulate  = "encapsulate"
+	objectProgEncapsulate6 = "encapsulate6"
+	objectProgGenerate     = "generate"
+	objectProgGenerate6    = "generate6"
+	objectProgPass         = "pass"
+	objectProgSinkTc       = "sink_tc"
+	objectProgSinkXdp      = "sink_xdp"
+	objectProgTake         = "take"
+	objectVarClientMask    = "client_mask"
+	objectVarClientPrefix  = "client_prefix"
+	objectVarClientPrefix6 = "client_prefix6"
+	objectVarDiscard       = "discard"
+	objectVarFlags         = "flags"
+	objectVarFlows         = "flows"
+	objectVarGap           = "gap"
+	objectVarHeader        = "header"
+	objectVarIpSum         = "ip_sum"
+	objectVarL4Sum         = "l4_sum"
+	objectVarNext          = "next"
+	objectVarOpening       = "opening"
+	objectVarOpeningGap    = "opening_gap"
+	objectVarOpeningSyn    = "opening_syn"
+	objectVarOutIfindex    = "out_ifindex"
+	objectVarOuter         = "outer"
+	objectVarOuterSum      = "outer_sum"
+	objectVarSent          = "sent"
+	objectVarStamped       = "stamped"
+	objectVarTcp           = "tcp"
 )
 
 // loadObject returns the embedded CollectionSpec for object.
@@ -96,12 +99,14 @@ type objectSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectProgramSpecs struct {
-	Encapsulate *ebpf.ProgramSpec `ebpf:"encapsulate"`
-	Generate    *ebpf.ProgramSpec `ebpf:"generate"`
-	Pass        *ebpf.ProgramSpec `ebpf:"pass"`
-	SinkTc      *ebpf.ProgramSpec `ebpf:"sink_tc"`
-	SinkXdp     *ebpf.ProgramSpec `ebpf:"sink_xdp"`
-	Take        *ebpf.ProgramSpec `ebpf:"take"`
+	Encapsulate  *ebpf.ProgramSpec `ebpf:"encapsulate"`
+	Encapsulate6 *ebpf.ProgramSpec `ebpf:"encapsulate6"`
+	Generate     *ebpf.ProgramSpec `ebpf:"generate"`
+	Generate6    *ebpf.ProgramSpec `ebpf:"generate6"`
+	Pass         *ebpf.ProgramSpec `ebpf:"pass"`
+	SinkTc       *ebpf.ProgramSpec `ebpf:"sink_tc"`
+	SinkXdp      *ebpf.ProgramSpec `ebpf:"sink_xdp"`
+	Take         *ebpf.ProgramSpec `ebpf:"take"`
 }
 
 // objectMapSpecs contains maps before they are loaded into the kernel.
@@ -117,25 +122,26 @@ type objectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectVariableSpecs struct {
-	ClientMask   *ebpf.VariableSpec `ebpf:"client_mask"`
-	ClientPrefix *ebpf.VariableSpec `ebpf:"client_prefix"`
-	Discard      *ebpf.VariableSpec `ebpf:"discard"`
-	Flags        *ebpf.VariableSpec `ebpf:"flags"`
-	Flows        *ebpf.VariableSpec `ebpf:"flows"`
-	Gap          *ebpf.VariableSpec `ebpf:"gap"`
-	Header       *ebpf.VariableSpec `ebpf:"header"`
-	IpSum        *ebpf.VariableSpec `ebpf:"ip_sum"`
-	L4Sum        *ebpf.VariableSpec `ebpf:"l4_sum"`
-	Next         *ebpf.VariableSpec `ebpf:"next"`
-	Opening      *ebpf.VariableSpec `ebpf:"opening"`
-	OpeningGap   *ebpf.VariableSpec `ebpf:"opening_gap"`
-	OpeningSyn   *ebpf.VariableSpec `ebpf:"opening_syn"`
-	OutIfindex   *ebpf.VariableSpec `ebpf:"out_ifindex"`
-	Outer        *ebpf.VariableSpec `ebpf:"outer"`
-	OuterSum     *ebpf.VariableSpec `ebpf:"outer_sum"`
-	Sent         *ebpf.VariableSpec `ebpf:"sent"`
-	Stamped      *ebpf.VariableSpec `ebpf:"stamped"`
-	Tcp          *ebpf.VariableSpec `ebpf:"tcp"`
+	ClientMask    *ebpf.VariableSpec `ebpf:"client_mask"`
+	ClientPrefix  *ebpf.VariableSpec `ebpf:"client_prefix"`
+	ClientPrefix6 *ebpf.VariableSpec `ebpf:"client_prefix6"`
+	Discard       *ebpf.VariableSpec `ebpf:"discard"`
+	Flags         *ebpf.VariableSpec `ebpf:"flags"`
+	Flows         *ebpf.VariableSpec `ebpf:"flows"`
+	Gap           *ebpf.VariableSpec `ebpf:"gap"`
+	Header        *ebpf.VariableSpec `ebpf:"header"`
+	IpSum         *ebpf.VariableSpec `ebpf:"ip_sum"`
+	L4Sum         *ebpf.VariableSpec `ebpf:"l4_sum"`
+	Next          *ebpf.VariableSpec `ebpf:"next"`
+	Opening       *ebpf.VariableSpec `ebpf:"opening"`
+	OpeningGap    *ebpf.VariableSpec `ebpf:"opening_gap"`
+	OpeningSyn    *ebpf.VariableSpec `ebpf:"opening_syn"`
+	OutIfindex    *ebpf.VariableSpec `ebpf:"out_ifindex"`
+	Outer         *ebpf.VariableSpec `ebpf:"outer"`
+	OuterSum      *ebpf.VariableSpec `ebpf:"outer_sum"`
+	Sent          *ebpf.VariableSpec `ebpf:"sent"`
+	Stamped       *ebpf.VariableSpec `ebpf:"stamped"`
+	Tcp           *ebpf.VariableSpec `ebpf:"tcp"`
 }
 
 // objectObjects contains all objects after they have been loaded into the kernel.
@@ -175,43 +181,48 @@ func (m *objectMaps) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectVariables struct {
-	ClientMask   *ebpf.Variable `ebpf:"client_mask"`
-	ClientPrefix *ebpf.Variable `ebpf:"client_prefix"`
-	Discard      *ebpf.Variable `ebpf:"discard"`
-	Flags        *ebpf.Variable `ebpf:"flags"`
-	Flows        *ebpf.Variable `ebpf:"flows"`
-	Gap          *ebpf.Variable `ebpf:"gap"`
-	Header       *ebpf.Variable `ebpf:"header"`
-	IpSum        *ebpf.Variable `ebpf:"ip_sum"`
-	L4Sum        *ebpf.Variable `ebpf:"l4_sum"`
-	Next         *ebpf.Variable `ebpf:"next"`
-	Opening      *ebpf.Variable `ebpf:"opening"`
-	OpeningGap   *ebpf.Variable `ebpf:"opening_gap"`
-	OpeningSyn   *ebpf.Variable `ebpf:"opening_syn"`
-	OutIfindex   *ebpf.Variable `ebpf:"out_ifindex"`
-	Outer        *ebpf.Variable `ebpf:"outer"`
-	OuterSum     *ebpf.Variable `ebpf:"outer_sum"`
-	Sent         *ebpf.Variable `ebpf:"sent"`
-	Stamped      *ebpf.Variable `ebpf:"stamped"`
-	Tcp          *ebpf.Variable `ebpf:"tcp"`
+	ClientMask    *ebpf.Variable `ebpf:"client_mask"`
+	ClientPrefix  *ebpf.Variable `ebpf:"client_prefix"`
+	ClientPrefix6 *ebpf.Variable `ebpf:"client_prefix6"`
+	Discard       *ebpf.Variable `ebpf:"discard"`
+	Flags         *ebpf.Variable `ebpf:"flags"`
+	Flows         *ebpf.Variable `ebpf:"flows"`
+	Gap           *ebpf.Variable `ebpf:"gap"`
+	Header        *ebpf.Variable `ebpf:"header"`
+	IpSum         *ebpf.Variable `ebpf:"ip_sum"`
+	L4Sum         *ebpf.Variable `ebpf:"l4_sum"`
+	Next          *ebpf.Variable `ebpf:"next"`
+	Opening       *ebpf.Variable `ebpf:"opening"`
+	OpeningGap    *ebpf.Variable `ebpf:"opening_gap"`
+	OpeningSyn    *ebpf.Variable `ebpf:"opening_syn"`
+	OutIfindex    *ebpf.Variable `ebpf:"out_ifindex"`
+	Outer         *ebpf.Variable `ebpf:"outer"`
+	OuterSum      *ebpf.Variable `ebpf:"outer_sum"`
+	Sent          *ebpf.Variable `ebpf:"sent"`
+	Stamped       *ebpf.Variable `ebpf:"stamped"`
+	Tcp           *ebpf.Variable `ebpf:"tcp"`
 }
 
 // objectPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectPrograms struct {
-	Encapsulate *ebpf.Program `ebpf:"encapsulate"`
-	Generate    *ebpf.Program `ebpf:"generate"`
-	Pass        *ebpf.Program `ebpf:"pass"`
-	SinkTc      *ebpf.Program `ebpf:"sink_tc"`
-	SinkXdp     *ebpf.Program `ebpf:"sink_xdp"`
-	Take        *ebpf.Program `ebpf:"take"`
+	Encapsulate  *ebpf.Program `ebpf:"encapsulate"`
+	Encapsulate6 *ebpf.Program `ebpf:"encapsulate6"`
+	Generate     *ebpf.Program `ebpf:"generate"`
+	Generate6    *ebpf.Program `ebpf:"generate6"`
+	Pass         *ebpf.Program `ebpf:"pass"`
+	SinkTc       *ebpf.Program `ebpf:"sink_tc"`
+	SinkXdp      *ebpf.Program `ebpf:"sink_xdp"`
+	Take         *ebpf.Program `ebpf:"take"`
 }
 
 func (p *objectPrograms) Close() error {
 	return _ObjectClose(
 		p.Encapsulate,
+		p.Encapsulate6,
 		p.Generate,
+		p.Generate6,
 		p.Pass,
 		p.SinkTc,
 		p.SinkXdp,

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -43,6 +44,17 @@ type CaseResult struct {
 	// contestant's figures.
 	GeneratorNS float64  `json:"generatorNs"`
 	Results     []Result `json:"results"`
+	Targets     []Target `json:"targets,omitempty"`
+	Katran      *Katran  `json:"katran,omitempty"`
+}
+
+// GeneratorMpps is how many frames a second, in millions, the generator can
+// make at most.
+func (c *CaseResult) GeneratorMpps() float64 {
+	if c.GeneratorNS == 0 {
+		return 0
+	}
+	return 1000 / c.GeneratorNS
 }
 
 // Result is one contestant in one case. Figures are medians over the rounds.
@@ -50,6 +62,8 @@ type Result struct {
 	Name   string `json:"name"`
 	What   string `json:"what"`
 	NotRun string `json:"notRun,omitempty"` // why there are no figures
+	// Failed are the errors of rounds that are not in the figures.
+	Failed []string `json:"failed,omitempty"`
 
 	Mpps    float64   `json:"mpps,omitempty"`    // forwarded frames a second, in millions
 	Rounds  []float64 `json:"rounds,omitempty"`  // Mpps of each round
@@ -92,6 +106,7 @@ const boundLoss = 0.01
 
 // round is what is kept of a measurement.
 type round struct {
+	failed              bool // there is nothing
 	mpps, offered, loss float64
 	inputNS, softirqNS  float64
 	userNS, systemNS    float64
@@ -105,19 +120,55 @@ type collected struct {
 	kit         *kit
 	generatorNS []float64
 	notRun      []string
-	rounds      [][]round
+	rounds      [][]round // by contestant and round
+	failed      [][]string
 	reasons     []map[string]uint64
+}
+
+// mostFailures is how many rounds a contestant may fail before it is left out.
+const mostFailures = 2
+
+// out reports whether a contestant takes no part any more.
+func (a *collected) out(i int) bool { return a.notRun[i] != "" || len(a.failed[i]) >= mostFailures }
+
+// fail notes that a contestant's round has failed. One without any other round
+// is not run.
+func (a *collected) fail(i int, err error) {
+	a.failed[i] = append(a.failed[i], err.Error())
+	a.rounds[i] = append(a.rounds[i], round{failed: true})
 }
 
 func newCollected(c Case, k *kit) *collected {
 	n := len(k.contestants)
-	a := &collected{c: c, kit: k, notRun: make([]string, n), rounds: make([][]round, n), reasons: make([]map[string]uint64, n)}
+	a := &collected{
+		c: c, kit: k, notRun: make([]string, n), rounds: make([][]round, n), failed: make([][]string, n), reasons: make([]map[string]uint64, n),
+	}
 	for i, who := range k.contestants {
-		if who.refuse != nil {
+		if !k.takesPart(c, who) {
+			a.notRun[i] = leftOut
+		} else if who.refuse != nil {
 			a.notRun[i] = who.refuse(k, c)
 		}
 	}
 	return a
+}
+
+// failAll notes that a round has failed for everybody who takes part.
+func (a *collected) failAll(err error) {
+	for i := range a.rounds {
+		if !a.out(i) {
+			a.fail(i, err)
+		}
+	}
+}
+
+// refuseAll says why nobody is run.
+func (a *collected) refuseAll(err error) {
+	for i := range a.notRun {
+		if a.notRun[i] == "" {
+			a.notRun[i] = err.Error()
+		}
+	}
 }
 
 // add takes in a contestant's measurement; cost is the generator's in ns a frame.
@@ -143,12 +194,19 @@ func (a *collected) add(i int, cost float64, m *measurement) {
 
 func (a *collected) result() *CaseResult {
 	r := &CaseResult{Case: a.c, GeneratorNS: median(a.generatorNS)}
-	base := slices.IndexFunc(a.kit.contestants, func(c contestant) bool { return c.name == baseline })
+	base := a.index(baseline)
 	for i, who := range a.kit.contestants {
-		one := Result{Name: who.name, What: who.what, NotRun: a.notRun[i], Reasons: a.reasons[i]}
+		if a.notRun[i] == leftOut {
+			continue
+		}
+		one := Result{Name: who.name, What: who.what, NotRun: a.notRun[i], Failed: a.failed[i], Reasons: a.reasons[i]}
+		rounds := kept(a.rounds[i])
+		if one.NotRun == "" && len(rounds) == 0 {
+			one.NotRun, one.Failed = strings.Join(slices.Compact(one.Failed), "; "), nil
+		}
 		if one.NotRun == "" {
-			a.fill(&one, a.rounds[i])
-			if base >= 0 && a.notRun[base] == "" {
+			a.fill(&one, rounds)
+			if base >= 0 {
 				one.Ratio = a.ratio(i, base, func(r round) float64 { return r.mpps })
 				if a.c.Rate == 0 {
 					one.RatioNS = a.ratio(i, base, func(r round) float64 { return r.totalNS })
@@ -157,7 +215,23 @@ func (a *collected) result() *CaseResult {
 		}
 		r.Results = append(r.Results, one)
 	}
+	r.Targets, r.Katran = a.targets(), a.katran()
 	return r
+}
+
+// leftOut is why a contestant that the profile does not want in a case is not
+// run: it is not in the case's results at all.
+const leftOut = "left out"
+
+// kept are the rounds that have figures.
+func kept(rounds []round) []round {
+	var some []round
+	for _, r := range rounds {
+		if !r.failed {
+			some = append(some, r)
+		}
+	}
+	return some
 }
 
 func (a *collected) fill(one *Result, rounds []round) {
@@ -191,17 +265,19 @@ func (a *collected) fill(one *Result, rounds []round) {
 func (a *collected) ratio(i, base int, f func(round) float64) float64 {
 	var ratios []float64
 	for n := range min(len(a.rounds[i]), len(a.rounds[base])) {
-		if b := f(a.rounds[base][n]); b > 0 {
-			ratios = append(ratios, f(a.rounds[i][n])/b)
+		one, other := a.rounds[i][n], a.rounds[base][n]
+		if b := f(other); b > 0 && !one.failed && !other.failed {
+			ratios = append(ratios, f(one)/b)
 		}
 	}
 	return median(ratios)
 }
 
+// each is a figure of every round that has figures.
 func each(rounds []round, f func(round) float64) []float64 {
-	values := make([]float64, len(rounds))
-	for i, r := range rounds {
-		values[i] = f(r)
+	var values []float64
+	for _, r := range kept(rounds) {
+		values = append(values, f(r))
 	}
 	return values
 }

@@ -30,7 +30,8 @@ type sink struct {
 	link    link.Link
 }
 
-// openSink drops all IPv4 frames that arrive at an interface.
+// openSink drops all IP frames that arrive at an interface, but for those that
+// hosts on an IPv6 link tell each other.
 func openSink(at *lab.Interface, kind sinkKind, stamped bool) (*sink, error) {
 	name := objectProgSinkTc
 	if kind == sinkXDP {
@@ -40,11 +41,12 @@ func openSink(at *lab.Interface, kind sinkKind, stamped bool) (*sink, error) {
 	if err != nil {
 		return nil, err
 	}
-	mask := net.CIDRMask(clients.Bits(), 32)
+	mask := net.CIDRMask(clients4.Bits(), 32)
 	if err := setVariables(spec, map[string]any{
-		objectVarClientPrefix: binary.NativeEndian.Uint32(clients.Masked().Addr().AsSlice()),
-		objectVarClientMask:   binary.NativeEndian.Uint32(mask),
-		objectVarStamped:      bit(stamped),
+		objectVarClientPrefix:  binary.NativeEndian.Uint32(clients4.Addr().AsSlice()),
+		objectVarClientMask:    binary.NativeEndian.Uint32(mask),
+		objectVarClientPrefix6: binary.NativeEndian.Uint64(clients6.Addr().AsSlice()),
+		objectVarStamped:       bit(stamped),
 	}); err != nil {
 		return nil, err
 	}

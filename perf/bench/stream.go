@@ -13,15 +13,19 @@ import (
 const (
 	ethernetLen  = 14
 	ipv4Len      = 20
+	ipv6Len      = 40
 	udpLen       = 8
 	tcpLen       = 20
-	headerLen    = 56 // what the generator writes anew in every frame
+	headerLen    = 72 // what the generator writes anew in a frame at most
 	minFrameLen  = 60
 	maxFrameLen  = 1514
 	stampLen     = 8
+	protocolIPv4 = 4
 	protocolTCP  = 6
 	protocolUDP  = 17
-	protocolIPIP = 4
+	protocolIPv6 = 41
+	etherIPv4    = 0x0800
+	etherIPv6    = 0x86dd
 	tcpSYN       = 0x02
 	tcpACK       = 0x10
 )
@@ -40,6 +44,7 @@ const openingRate = 250_000
 type stream struct {
 	Case
 	srcMAC, dstMAC [6]byte
+	clients        netip.Addr // the first
 	vip            netip.AddrPort
 
 	// opening is how often all flows are gone through in order, at
@@ -64,8 +69,8 @@ func (s *stream) flags() byte {
 }
 
 func (s *stream) check() error {
-	if s.Size < minFrameLen || s.Size > maxFrameLen {
-		return fmt.Errorf("frames of %d bytes: there can be %d to %d", s.Size, minFrameLen, maxFrameLen)
+	if least := s.least(); s.Size < least || s.Size > maxFrameLen {
+		return fmt.Errorf("frames of %d bytes: there can be %d to %d", s.Size, least, maxFrameLen)
 	}
 	if s.stamped && (s.Protocol != udp || s.Size%2 != 0) {
 		return fmt.Errorf("only UDP frames of even length can carry a time")
@@ -78,35 +83,59 @@ func (s *stream) openingFrames() uint64 {
 	return uint64(s.opening) * uint64(s.Flows)
 }
 
+// least is the length of the stream's shortest frame.
+func (s *stream) least() int {
+	return max(minFrameLen, s.l4()+s.l4Header())
+}
+
+// l4 is where the header of TCP or UDP begins.
+func (s *stream) l4() int {
+	if s.IPv6 {
+		return ethernetLen + ipv6Len
+	}
+	return ethernetLen + ipv4Len
+}
+
+func (s *stream) l4Header() int {
+	if s.Protocol == tcp {
+		return tcpLen
+	}
+	return udpLen
+}
+
+func (s *stream) protocol() byte {
+	if s.Protocol == tcp {
+		return protocolTCP
+	}
+	return protocolUDP
+}
+
 // frame is the stream's frame without what differs between flows: source port,
-// lower half of the source address, TCP flags and checksums are zero.
+// last two bytes of the source address, TCP flags and checksums are zero.
 func (s *stream) frame() []byte {
 	f := make([]byte, s.Size)
 	copy(f, s.dstMAC[:])
 	copy(f[6:], s.srcMAC[:])
-	binary.BigEndian.PutUint16(f[12:], 0x0800)
-
 	ip := f[ethernetLen:]
-	ip[0] = 0x45
-	binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
-	ip[6] = 0x40 // don't fragment
-	ip[8] = 64   // TTL
-	ip[9] = protocolUDP
-	copy(ip[12:], clients.Addr().AsSlice())
-	copy(ip[16:], s.vip.Addr().AsSlice())
-
-	l4 := ip[ipv4Len:]
+	if s.IPv6 {
+		binary.BigEndian.PutUint16(f[12:], etherIPv6)
+		writeIPv6(ip, s.protocol(), s.clients, s.vip.Addr())
+	} else {
+		binary.BigEndian.PutUint16(f[12:], etherIPv4)
+		writeIPv4(ip, s.protocol(), s.clients, s.vip.Addr())
+		binary.BigEndian.PutUint16(ip[2:], uint16(len(ip)))
+		ip[6] = 0x40 // don't fragment
+	}
+	l4 := f[s.l4():]
 	binary.BigEndian.PutUint16(l4[2:], s.vip.Port())
-	payload := l4[udpLen:]
 	if s.Protocol == tcp {
-		ip[9] = protocolTCP
 		binary.BigEndian.PutUint32(l4[4:], 1) // sequence number
 		l4[12] = tcpLen / 4 << 4
 		binary.BigEndian.PutUint16(l4[14:], 65535) // window
-		payload = l4[tcpLen:]
 	} else {
 		binary.BigEndian.PutUint16(l4[4:], uint16(len(l4)))
 	}
+	payload := l4[s.l4Header():]
 	for i := range payload {
 		payload[i] = byte(i)
 	}
@@ -116,12 +145,31 @@ func (s *stream) frame() []byte {
 	return f
 }
 
+// writeIPv4 writes an IPv4 header (RFC 791) with length and checksum as zero.
+func writeIPv4(ip []byte, protocol byte, src, dst netip.Addr) {
+	ip[0] = 0x45
+	ip[8] = 64 // TTL
+	ip[9] = protocol
+	copy(ip[12:], src.AsSlice())
+	copy(ip[16:], dst.AsSlice())
+}
+
+// writeIPv6 writes an IPv6 header (RFC 8200) for all that ip has room for.
+func writeIPv6(ip []byte, protocol byte, src, dst netip.Addr) {
+	ip[0] = 0x60
+	binary.BigEndian.PutUint16(ip[4:], uint16(len(ip)-ipv6Len))
+	ip[6] = protocol
+	ip[7] = 64 // hop limit
+	copy(ip[8:], src.AsSlice())
+	copy(ip[24:], dst.AsSlice())
+}
+
 // pseudoHeaderSum is the part of TCP's and UDP's checksum that is not in the
-// segment (RFC 9293 section 3.1, RFC 768).
-func pseudoHeaderSum(ip []byte) uint64 {
+// segment (RFC 9293 section 3.1, RFC 768, RFC 8200 section 8.1).
+func (s *stream) pseudoHeaderSum() uint64 {
 	var length [4]byte
-	binary.BigEndian.PutUint16(length[2:], uint16(len(ip)-ipv4Len))
-	return sum(ip[12:20]) + sum([]byte{0, ip[9]}) + sum(length[:])
+	binary.BigEndian.PutUint16(length[2:], uint16(s.Size-s.l4()))
+	return sum(s.clients.AsSlice()) + sum(s.vip.Addr().AsSlice()) + sum([]byte{0, s.protocol()}) + sum(length[:])
 }
 
 // sum adds up 16-bit words in the machine's byte order; an odd last byte has a
@@ -140,15 +188,16 @@ func sum(b []byte) uint64 {
 // variables are the generator's constants for the stream.
 func (s *stream) variables() map[string]any {
 	f := s.frame()
-	ip := f[ethernetLen:]
+	begin := make([]byte, headerLen)
+	copy(begin, f)
 	var header [headerLen / 8]uint64
 	for i := range header {
-		header[i] = binary.NativeEndian.Uint64(f[8*i:])
+		header[i] = binary.NativeEndian.Uint64(begin[8*i:])
 	}
 	return map[string]any{
 		objectVarHeader:     header,
-		objectVarIpSum:      uint32(sum(ip[:ipv4Len])),
-		objectVarL4Sum:      uint32(pseudoHeaderSum(ip) + sum(ip[ipv4Len:])),
+		objectVarIpSum:      uint32(sum(f[ethernetLen:][:ipv4Len])),
+		objectVarL4Sum:      uint32(s.pseudoHeaderSum() + sum(f[s.l4():])),
 		objectVarTcp:        bit(s.Protocol == tcp),
 		objectVarFlags:      s.flags(),
 		objectVarOpeningSyn: bit(s.openWithSYN),

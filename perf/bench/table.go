@@ -23,11 +23,11 @@ func writeTable(out io.Writer, r *Run) error {
 			return err
 		}
 	}
-	return nil
+	return writeTargets(out, r)
 }
 
 func writeCase(out io.Writer, c *CaseResult) error {
-	fmt.Fprintf(out, "\n%v (the generator's own cost: %.0f ns a frame)\n", c.Case, c.GeneratorNS)
+	fmt.Fprintf(out, "\n%v (the generator alone: %.0f ns a frame, %.1f Mpps)\n", c.Case, c.GeneratorNS, c.GeneratorMpps())
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	rows := throughputRow
 	if c.Rate > 0 {
@@ -48,9 +48,15 @@ func writeCase(out io.Writer, c *CaseResult) error {
 			break
 		}
 	}
+	if c.Katran != nil {
+		fmt.Fprintln(out, c.Katran)
+	}
 	for _, r := range c.Results {
 		if r.NotRun != "" {
 			fmt.Fprintf(out, "not run: %s: %s\n", r.Name, r.NotRun)
+		}
+		for _, failure := range r.Failed {
+			fmt.Fprintf(out, "a round without %s: %s\n", r.Name, failure)
 		}
 	}
 	return nil

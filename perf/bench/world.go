@@ -11,11 +11,18 @@ import (
 	"fairlead/perf/lab"
 )
 
-// clients are the addresses that requests come from: behind the generator.
-var clients = netip.MustParsePrefix("198.19.0.0/16")
+// clients4 and clients6 are the addresses that requests come from: behind the
+// generator.
+var (
+	clients4 = netip.MustParsePrefix("198.19.0.0/16")
+	clients6 = netip.MustParsePrefix("2001:db8:19::/64")
+)
 
-// vip is what requests are sent to.
-var vip = netip.MustParseAddr("198.18.100.1")
+// vip4 and vip6 are what requests are sent to.
+var (
+	vip4 = netip.MustParseAddr("198.18.100.1")
+	vip6 = netip.MustParseAddr("2001:db8:100::1")
+)
 
 // servicePort is the port of the services, for both protocols.
 const servicePort = 80
@@ -42,24 +49,46 @@ type world struct {
 	out *lab.Interface // the balancer's, towards the backends: in, with one arm
 	far *lab.Interface // where forwarded frames arrive: gen, with one arm
 
-	generator, local, gateway netip.Addr // addresses of gen, in and out
-	backends                  []netip.Addr
-	snat                      []netip.Addr
+	v4, v6 addresses
 }
 
-// network is a /24 of the lab.
-type network [3]byte
-
-func (n network) addr(host int) netip.Addr {
-	return netip.AddrFrom4([4]byte{n[0], n[1], n[2], byte(host)})
+// addresses are those of one family.
+type addresses struct {
+	vip                netip.Addr
+	clients            netip.Prefix
+	generator, gateway netip.Addr // of gen, and of the balancer towards the backends
+	backends           []netip.Addr
+	snat               []netip.Addr
 }
 
-func (n network) prefix(host int) netip.Prefix { return netip.PrefixFrom(n.addr(host), 24) }
+// of are the addresses of a case's family.
+func (w *world) of(c Case) *addresses {
+	if c.IPv6 {
+		return &w.v6
+	}
+	return &w.v4
+}
 
+// The networks of the lab, by family: in front of the balancer and behind it.
 var (
-	frontNet = network{198, 18, 0}
-	backNet  = network{198, 18, 10}
+	front4 = netip.MustParsePrefix("198.18.0.0/24")
+	back4  = netip.MustParsePrefix("198.18.10.0/24")
+	front6 = netip.MustParsePrefix("2001:db8::/64")
+	back6  = netip.MustParsePrefix("2001:db8:10::/64")
 )
+
+// host is an address of a network, by its last byte.
+func host(network netip.Prefix, number int) netip.Addr {
+	a := network.Addr().AsSlice()
+	a[len(a)-1] = byte(number)
+	addr, _ := netip.AddrFromSlice(a)
+	return addr
+}
+
+// attached is the same with the network's length, for an interface.
+func attached(network netip.Prefix, number int) netip.Prefix {
+	return netip.PrefixFrom(host(network, number), network.Bits())
+}
 
 func newWorld(arms int) (*world, error) {
 	l, err := lab.New()
@@ -89,72 +118,63 @@ func (w *world) build() error {
 	if w.gen, w.in, err = w.Cable(gen, "eth0", lb, "eth0", cfg); err != nil {
 		return err
 	}
-	w.generator, w.local, w.gateway = frontNet.addr(2), frontNet.addr(1), frontNet.addr(1)
-	if err := w.gen.AddAddress(frontNet.prefix(2)); err != nil {
-		return err
-	}
-	if err := w.in.AddAddress(frontNet.prefix(1)); err != nil {
-		return err
-	}
 	w.out, w.far = w.in, w.gen
-	back := frontNet
 	if w.arms == 2 {
-		back = backNet
-		if err := w.addSink(lb, cfg); err != nil {
+		sink, err := w.AddHost("sink")
+		if err != nil {
+			return err
+		}
+		if w.out, w.far, err = w.Cable(lb, "eth1", sink, "eth0", cfg); err != nil {
 			return err
 		}
 	}
-	for i := range backendCount {
-		w.backends = append(w.backends, back.addr(11+i))
+	if w.v4, err = w.family(vip4, clients4, front4, back4); err != nil {
+		return err
+	}
+	w.v6, err = w.family(vip6, clients6, front6, back6)
+	return err
+}
+
+// family gives everybody addresses, and tells the balancer's kernel where
+// everybody is: nobody asks and nobody answers while traffic runs.
+func (w *world) family(vip netip.Addr, clients, front, back netip.Prefix) (a addresses, err error) {
+	a = addresses{vip: vip, clients: clients, generator: host(front, 2), gateway: host(front, 1)}
+	err = errors.Join(w.gen.AddAddress(attached(front, 2)), w.in.AddAddress(attached(front, 1)))
+	if w.arms == 2 {
+		a.gateway = host(back, 1)
+		err = errors.Join(err, w.out.AddAddress(attached(back, 1)), w.far.AddAddress(attached(back, 2)))
+	} else {
+		back = front
 	}
 	for i := range snatCount {
-		w.snat = append(w.snat, back.addr(201+i))
+		a.snat = append(a.snat, host(back, 201+i))
 	}
-	return w.addNeighbors()
+	for i := range backendCount {
+		a.backends = append(a.backends, host(back, 11+i))
+		err = errors.Join(err, knows(w.out, a.backends[i]))
+	}
+	err = errors.Join(err, knows(w.in, a.generator))
+	if err == nil {
+		err = w.in.Host.AddRoute(clients, a.generator)
+	}
+	return a, err
 }
 
-func (w *world) addSink(lb *lab.Host, cfg lab.LinkConfig) error {
-	host, err := w.AddHost("sink")
-	if err != nil {
-		return err
+// knows tells a host that an address is at the other end of its cable.
+func knows(at *lab.Interface, addr netip.Addr) error {
+	neighbor := &netlink.Neigh{
+		LinkIndex: at.Index, State: netlink.NUD_PERMANENT,
+		IP: net.IP(addr.AsSlice()), HardwareAddr: at.Peer.MAC,
 	}
-	if w.out, w.far, err = w.Cable(lb, "eth1", host, "eth0", cfg); err != nil {
-		return err
+	if err := at.Host.Netlink().NeighSet(neighbor); err != nil {
+		return fmt.Errorf("neighbour %s: %w", addr, err)
 	}
-	w.gateway = backNet.addr(1)
-	if err := w.out.AddAddress(backNet.prefix(1)); err != nil {
-		return err
-	}
-	return w.far.AddAddress(backNet.prefix(2))
-}
-
-// addNeighbors tells the balancer's kernel where everybody is: nobody asks and
-// nobody answers while traffic runs.
-func (w *world) addNeighbors() error {
-	set := func(at *lab.Interface, addr netip.Addr) error {
-		neighbor := &netlink.Neigh{
-			LinkIndex: at.Index, State: netlink.NUD_PERMANENT,
-			IP: net.IP(addr.AsSlice()), HardwareAddr: at.Peer.MAC,
-		}
-		if err := at.Host.Netlink().NeighSet(neighbor); err != nil {
-			return fmt.Errorf("neighbour %s: %w", addr, err)
-		}
-		return nil
-	}
-	for _, b := range w.backends {
-		if err := set(w.out, b); err != nil {
-			return err
-		}
-	}
-	if err := set(w.in, w.generator); err != nil {
-		return err
-	}
-	return w.in.Host.AddRoute(clients, w.generator)
+	return nil
 }
 
 // stream is a case's traffic in this world.
 func (w *world) stream(c Case) *stream {
-	s := &stream{Case: c, vip: netip.AddrPortFrom(vip, servicePort), stamped: c.Rate > 0}
+	s := &stream{Case: c, clients: w.of(c).clients.Addr(), vip: netip.AddrPortFrom(w.of(c).vip, servicePort), stamped: c.Rate > 0}
 	copy(s.srcMAC[:], w.gen.MAC)
 	copy(s.dstMAC[:], w.in.MAC)
 	return s

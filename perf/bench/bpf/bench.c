@@ -12,6 +12,9 @@
 #include <bpf/bpf_helpers.h>
 
 #define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
+#define NEXT_HOP_BY_HOP 0
+#define NEXT_ICMPV6     58
 
 // Offsets in an untagged Ethernet frame with an IPv4 header without options.
 #define OFF_ETHERTYPE  12
@@ -25,9 +28,22 @@
 #define OFF_TCP_FLAGS  47
 #define OFF_TCP_SUM    50
 
+// The same with an IPv6 header without extension headers.
+#define OFF6_LENGTH     18
+#define OFF6_NEXT       20
+#define OFF6_SOURCE_LOW 36
+#define OFF6_DEST       38
+#define OFF6_L4         54
+#define OFF6_UDP_SUM    60
+#define OFF6_TCP_FLAGS  67
+#define OFF6_TCP_SUM    70
+
 #define MIN_FRAME    60
+#define MIN_FRAME6   62 // UDP
+#define MIN_FRAME6_TCP 74
 #define STAMP_LEN    8
-#define HEADER_WORDS 7 // 56 bytes: Ethernet, IPv4 and TCP headers lie in them
+#define WORDS4       7 // 56 bytes: Ethernet, IPv4 and TCP headers lie in them
+#define HEADER_WORDS 9 // 72 bytes: the same with an IPv6 header, but for TCP's urgent pointer
 
 #define TCP_SYN 0x02
 
@@ -70,15 +86,16 @@ static __always_inline __u16 fold(__u64 sum)
 	return sum;
 }
 
-SEC("xdp")
-int generate(struct xdp_md *ctx)
+// make writes a whole header, of one family, into a frame. Pages come back with
+// whatever a forwarder has made of them.
+static __always_inline int make(struct xdp_md *ctx, int v6)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
 	__u64 n = sent, wait = n < opening ? opening_gap : gap, now = 0;
 	__u32 flow;
 
-	if (data + MIN_FRAME > end)
+	if (data + (v6 ? MIN_FRAME6 : MIN_FRAME) > end)
 		return XDP_ABORTED;
 	if (wait || stamped)
 		now = bpf_ktime_get_ns();
@@ -100,21 +117,31 @@ int generate(struct xdp_md *ctx)
 
 	__u64 *words = data;
 	#pragma unroll
-	for (int i = 0; i < HEADER_WORDS; i++)
+	for (int i = 0; i < WORDS4; i++)
 		words[i] = header[i];
+	if (v6 && tcp) {
+		if (data + MIN_FRAME6_TCP > end)
+			return XDP_ABORTED;
+		words[7] = header[7];
+		words[8] = header[8];
+	} else if (v6) {
+		*(__u32 *)(data + 56) = header[7];
+		*(__u16 *)(data + 60) = header[7] >> 32;
+	}
 
 	__u16 source = bpf_htons(flow >> PORT_BITS), port = bpf_htons(FIRST_PORT + (flow & PORT_MASK));
 	__u64 sum = (__u64)l4_sum + source + port;
 
-	*(__u16 *)(data + OFF_SOURCE_LOW) = source;
-	*(__u16 *)(data + OFF_L4) = port;
-	*(__u16 *)(data + OFF_IP_SUM) = ~fold((__u64)ip_sum + source);
+	*(__u16 *)(data + (v6 ? OFF6_SOURCE_LOW : OFF_SOURCE_LOW)) = source;
+	*(__u16 *)(data + (v6 ? OFF6_L4 : OFF_L4)) = port;
+	if (!v6)
+		*(__u16 *)(data + OFF_IP_SUM) = ~fold((__u64)ip_sum + source);
 	if (stamped) {
 		// The checksum needs an even offset, the verifier a bound.
 		__u32 at = (end - data - STAMP_LEN) & 0x7fe;
 		__u64 *stamp = data + at;
 
-		if (at < OFF_TCP_SUM || (void *)(stamp + 1) > end)
+		if (at < (v6 ? OFF6_L4 + 8 : OFF_TCP_SUM) || (void *)(stamp + 1) > end)
 			return XDP_ABORTED;
 		*stamp = now;
 		sum += (now & 0xffffffff) + (now >> 32);
@@ -122,15 +149,27 @@ int generate(struct xdp_md *ctx)
 	if (tcp) {
 		__u8 f = n < opening && opening_syn ? TCP_SYN : flags;
 
-		*(__u8 *)(data + OFF_TCP_FLAGS) = f;
+		*(__u8 *)(data + (v6 ? OFF6_TCP_FLAGS : OFF_TCP_FLAGS)) = f;
 		sum += bpf_htons(f);
-		*(__u16 *)(data + OFF_TCP_SUM) = ~fold(sum);
+		*(__u16 *)(data + (v6 ? OFF6_TCP_SUM : OFF_TCP_SUM)) = ~fold(sum);
 	} else {
 		__u16 check = ~fold(sum);
 
-		*(__u16 *)(data + OFF_UDP_SUM) = check ? check : 0xffff;
+		*(__u16 *)(data + (v6 ? OFF6_UDP_SUM : OFF_UDP_SUM)) = check ? check : 0xffff;
 	}
 	return discard ? XDP_DROP : XDP_TX;
+}
+
+SEC("xdp")
+int generate(struct xdp_md *ctx)
+{
+	return make(ctx, 0);
+}
+
+SEC("xdp")
+int generate6(struct xdp_md *ctx)
+{
+	return make(ctx, 1);
 }
 
 // ---- the sinks ----
@@ -138,11 +177,12 @@ int generate(struct xdp_md *ctx)
 // Clients' addresses: what a forwarder sends back to them was not forwarded.
 volatile const __u32 client_prefix;
 volatile const __u32 client_mask;
+volatile const __u64 client_prefix6; // the first 64 bits
 
 struct counts {
-	__u64 frames; // forwarded IPv4 frames
+	__u64 frames; // forwarded IP frames
 	__u64 bytes;
-	__u64 other; // IPv4 frames to clients
+	__u64 other; // IP frames to clients
 };
 
 struct {
@@ -185,15 +225,40 @@ static __always_inline void count_delay(__u64 stamp)
 		*n += 1;
 }
 
+// to_count reports whether a frame is IP, and not what hosts on an IPv6 link
+// tell each other.
+static __always_inline int to_count(void *data, void *end)
+{
+	__u16 type;
+
+	if (data + OFF_L4 > end)
+		return 0;
+	type = *(__u16 *)(data + OFF_ETHERTYPE);
+	if (type == bpf_htons(ETHERTYPE_IPV4))
+		return 1;
+	if (type != bpf_htons(ETHERTYPE_IPV6) || data + OFF6_L4 > end)
+		return 0;
+	return *(__u8 *)(data + OFF6_NEXT) != NEXT_ICMPV6 && *(__u8 *)(data + OFF6_NEXT) != NEXT_HOP_BY_HOP;
+}
+
+static __always_inline int to_client(void *data, void *end)
+{
+	if (*(__u16 *)(data + OFF_ETHERTYPE) == bpf_htons(ETHERTYPE_IPV4))
+		return (*(__u32 *)(data + OFF_DEST) & client_mask) == client_prefix;
+	if (data + OFF6_L4 > end)
+		return 0;
+	return *(__u64 *)(data + OFF6_DEST) == client_prefix6;
+}
+
 // count returns whether the frame was one that was forwarded.
-static __always_inline int count(void *data, __u32 len)
+static __always_inline int count(void *data, void *end, __u32 len)
 {
 	__u32 zero = 0;
 	struct counts *c = bpf_map_lookup_elem(&counted, &zero);
 
 	if (!c)
 		return 0;
-	if ((*(__u32 *)(data + OFF_DEST) & client_mask) == client_prefix) {
+	if (to_client(data, end)) {
 		c->other++;
 		return 0;
 	}
@@ -209,9 +274,9 @@ int sink_tc(struct __sk_buff *skb)
 	void *end = (void *)(long)skb->data_end;
 	__u64 stamp;
 
-	if (data + OFF_L4 > end || *(__u16 *)(data + OFF_ETHERTYPE) != bpf_htons(ETHERTYPE_IPV4))
+	if (!to_count(data, end))
 		return TC_ACT_OK;
-	if (count(data, skb->len) && stamped &&
+	if (count(data, end, skb->len) && stamped &&
 	    !bpf_skb_load_bytes(skb, skb->len - STAMP_LEN, &stamp, STAMP_LEN))
 		count_delay(stamp);
 	return TC_ACT_SHOT;
@@ -225,9 +290,9 @@ int sink_xdp(struct xdp_md *ctx)
 	__u32 len = ctx->data_end - ctx->data;
 	__u64 stamp;
 
-	if (data + OFF_L4 > end || *(__u16 *)(data + OFF_ETHERTYPE) != bpf_htons(ETHERTYPE_IPV4))
+	if (!to_count(data, end))
 		return XDP_PASS;
-	if (count(data, len) && stamped && !bpf_xdp_load_bytes(ctx, len - STAMP_LEN, &stamp, STAMP_LEN))
+	if (count(data, end, len) && stamped && !bpf_xdp_load_bytes(ctx, len - STAMP_LEN, &stamp, STAMP_LEN))
 		count_delay(stamp);
 	return XDP_DROP;
 }
@@ -256,10 +321,11 @@ int pass(struct xdp_md *ctx __attribute__((unused)))
 	return XDP_PASS;
 }
 
-// What encapsulate puts in front of the packet: Ethernet and IPv4 header, the
-// latter with length and checksum as zero, and its sum.
-#define OUTER_WORDS 5
+// What encapsulate puts in front of the packet: Ethernet and IP header, the
+// latter with length and checksum as zero, and an IPv4 header's sum.
+#define OUTER_WORDS 7
 #define OUTER_LEN   20
+#define OUTER6_LEN  40
 
 volatile const __u64 outer[OUTER_WORDS];
 volatile const __u32 outer_sum;
@@ -290,6 +356,35 @@ int encapsulate(struct xdp_md *ctx)
 	__u16 length = bpf_htons(end - data - OFF_IP);
 	*(__u16 *)(data + OFF_IP_LENGTH) = length;
 	*(__u16 *)(data + OFF_IP_SUM) = ~fold((__u64)outer_sum + length);
+	if (out_ifindex)
+		return bpf_redirect(out_ifindex, 0);
+	return XDP_TX;
+}
+
+// encapsulate6 does the same with IPv6 packets.
+SEC("xdp")
+int encapsulate6(struct xdp_md *ctx)
+{
+	void *data = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+
+	if (data + OFF6_L4 > end || *(__u16 *)(data + OFF_ETHERTYPE) != bpf_htons(ETHERTYPE_IPV6) ||
+	    *(__u8 *)(data + OFF6_NEXT) == NEXT_ICMPV6)
+		return XDP_PASS;
+	if (bpf_xdp_adjust_head(ctx, -OUTER6_LEN))
+		return XDP_ABORTED;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	if (data + OFF6_L4 + OUTER6_LEN > end)
+		return XDP_ABORTED;
+
+	__u64 *words = data;
+	#pragma unroll
+	for (int i = 0; i < 6; i++)
+		words[i] = outer[i];
+	*(__u32 *)(data + 48) = outer[6];
+	*(__u16 *)(data + 52) = outer[6] >> 32;
+	*(__u16 *)(data + OFF6_LENGTH) = bpf_htons(end - data - OFF6_L4);
 	if (out_ifindex)
 		return bpf_redirect(out_ifindex, 0);
 	return XDP_TX;
