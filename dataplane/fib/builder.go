@@ -11,8 +11,9 @@ type Builder struct {
 	Services     []Service
 	Matches      []PortMatch
 	Pools        []Pool
-	Members      []uint32 // slots in Backends, pool after pool
-	Tables       []uint16 // indexes into the members of the pool, table after table; pools may share a table
+	Members      []uint32   // slots in Backends, pool after pool
+	Tables       []uint16   // indexes into the members of the pool, table after table; pools may share a table
+	TableList    [][]uint16 // further tables, which come after Tables one after the other
 	Backends     []Backend
 	NextHops     []NextHop
 	Interfaces   []Interface
@@ -21,7 +22,26 @@ type Builder struct {
 	Timeouts     []Timeouts
 	Names        []byte
 
+	// Spare is for how many more records there is room in images that can be
+	// patched.
+	Spare Spare
+
 	names map[string]NameRef
+}
+
+// Spare are numbers of records that an image has room for beyond those it has.
+// Room that is not used takes no memory.
+type Spare struct {
+	Pools, Members, Tables, Backends, NextHops, Names int
+}
+
+// tables is how many table entries there are.
+func (b *Builder) tables() int {
+	n := len(b.Tables)
+	for _, t := range b.TableList {
+		n += len(t)
+	}
+	return n
 }
 
 // Name adds a string to Names, once however often it is added, and returns

@@ -10,17 +10,18 @@ import (
 // Encode writes the image with the given generation into fresh memory. It
 // fails when the image would not pass Open.
 func (b *Builder) Encode(generation uint64) ([]byte, error) {
-	p, err := b.plan()
+	p, err := b.plan(false)
 	if err != nil {
 		return nil, err
 	}
 	image := alignedBytes(p.size)
-	return image, p.write(image, generation)
+	_, err = p.write(image, generation)
+	return image, err
 }
 
 // Size is the size of the image in bytes.
 func (b *Builder) Size() (int, error) {
-	p, err := b.plan()
+	p, err := b.plan(false)
 	if err != nil {
 		return 0, err
 	}
@@ -30,7 +31,7 @@ func (b *Builder) Size() (int, error) {
 // EncodeTo writes the image to the beginning of zeroed memory, such as a fresh
 // memfd's mapping, whose base is 8-byte aligned, and returns its size.
 func (b *Builder) EncodeTo(memory []byte, generation uint64) (int, error) {
-	p, err := b.plan()
+	p, err := b.plan(false)
 	if err != nil {
 		return 0, err
 	}
@@ -40,7 +41,8 @@ func (b *Builder) EncodeTo(memory []byte, generation uint64) (int, error) {
 	if uintptr(unsafe.Pointer(unsafe.SliceData(memory)))%8 != 0 {
 		return 0, fmt.Errorf("fib: the memory for the image is not 8-byte aligned")
 	}
-	return int(p.size), p.write(memory[:p.size], generation)
+	_, err = p.write(memory[:p.size], generation)
+	return int(p.size), err
 }
 
 // plan is an image to be written: the builder's parts, the indexes made of
@@ -55,7 +57,8 @@ type plan struct {
 	size    uint64
 }
 
-func (b *Builder) plan() (*plan, error) {
+// plan lays the image out, with the builder's spare room or without.
+func (b *Builder) plan(spare bool) (*plan, error) {
 	p := &plan{b: b}
 	if err := p.index(); err != nil {
 		return nil, err
@@ -69,7 +72,7 @@ func (b *Builder) plan() (*plan, error) {
 		secRanges:       len(p.ranges),
 		secPools:        len(b.Pools),
 		secMembers:      len(b.Members),
-		secTables:       len(b.Tables),
+		secTables:       b.tables(),
 		secBackends:     len(b.Backends),
 		secNextHops:     len(b.NextHops),
 		secInterfaces:   len(b.Interfaces),
@@ -78,6 +81,11 @@ func (b *Builder) plan() (*plan, error) {
 		secTimeouts:     len(b.Timeouts),
 		secNames:        len(b.Names),
 	}
+	room := [sectionCount]int{}
+	if spare {
+		room[secPools], room[secMembers], room[secTables] = b.Spare.Pools, b.Spare.Members, b.Spare.Tables
+		room[secBackends], room[secNextHops], room[secNames] = b.Spare.Backends, b.Spare.NextHops, b.Spare.Names
+	}
 	at := align(headerSize)
 	for s, n := range counts {
 		info := &sectionInfo[s]
@@ -85,7 +93,7 @@ func (b *Builder) plan() (*plan, error) {
 			return nil, fmt.Errorf("fib: %d %s, at most %d fit", n, info.name, info.maximum)
 		}
 		p.extents[s] = extent{Offset: at, Count: uint64(n)}
-		at = align(at + uint64(n)*info.size)
+		at = align(at + min(uint64(n+room[s]), info.maximum)*info.size)
 	}
 	p.size = at
 	return p, nil
@@ -170,9 +178,9 @@ func tableSizeFor(n int) int {
 
 // write fills the image and opens it, so that no image leaves the control
 // process that the data process would refuse.
-func (p *plan) write(image []byte, generation uint64) error {
+func (p *plan) write(image []byte, generation uint64) (*Snapshot, error) {
 	b := p.b
-	h := (*header)(unsafe.Pointer(&image[0]))
+	h := headerAt(image)
 	*h = header{
 		Magic:      magic,
 		Generation: generation,
@@ -191,7 +199,11 @@ func (p *plan) write(image []byte, generation uint64) error {
 	put(image, p.extents[secRanges], p.ranges)
 	put(image, p.extents[secPools], b.Pools)
 	put(image, p.extents[secMembers], b.Members)
-	put(image, p.extents[secTables], b.Tables)
+	tables := records[uint16](image, p.extents[secTables])
+	tables = tables[copy(tables, b.Tables):]
+	for _, t := range b.TableList {
+		tables = tables[copy(tables, t):]
+	}
 	put(image, p.extents[secBackends], b.Backends)
 	put(image, p.extents[secNextHops], b.NextHops)
 	put(image, p.extents[secInterfaces], b.Interfaces)
@@ -200,8 +212,7 @@ func (p *plan) write(image []byte, generation uint64) error {
 	put(image, p.extents[secTimeouts], b.Timeouts)
 	put(image, p.extents[secNames], b.Names)
 
-	_, err := Open(image)
-	return err
+	return Open(image)
 }
 
 func put[T any](image []byte, e extent, from []T) {

@@ -96,6 +96,9 @@ func (h *header) checksum() uint32 {
 	return crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli))
 }
 
+// headerAt is the header at the beginning of an image's memory.
+func headerAt(image []byte) *header { return (*header)(unsafe.Pointer(&image[0])) }
+
 // align rounds a size up to where a section may begin.
 func align(n uint64) uint64 { return (n + sectionAlign - 1) &^ (sectionAlign - 1) }
 

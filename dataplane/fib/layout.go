@@ -182,8 +182,8 @@ type Backend struct {
 	Port    uint16 // 0: the packet's own destination port is kept
 	Flags   uint8
 	_       uint8
-	MTU     uint32 // largest IP packet the path to it carries, outer headers included; 0: the next hop's
-	Name    NameRef
+	MTU     uint32  // largest IP packet the path to it carries, outer headers included; 0: the next hop's
+	Name    NameRef // empty when it has none of its own: Snapshot.BackendName
 }
 
 // NextHop is where frames to a backend go at the link layer.

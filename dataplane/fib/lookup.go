@@ -2,6 +2,7 @@ package fib
 
 import (
 	"math/bits"
+	"net/netip"
 
 	"fairlead/dataplane/packet"
 )
@@ -195,6 +196,18 @@ func (s *Snapshot) Name(r NameRef) string {
 		return ""
 	}
 	return string(s.names[r.Offset:][:r.Length])
+}
+
+// BackendName is a copy of the name that a backend was given, or its address
+// and port, or its address alone when it takes the packet's own port.
+func (s *Snapshot) BackendName(b *Backend) string {
+	switch {
+	case b.Name.Length != 0:
+		return s.Name(b.Name)
+	case b.Port == 0:
+		return b.Addr.String()
+	}
+	return netip.AddrPortFrom(b.Addr.Netip(), b.Port).String()
 }
 
 // Services are all services by slot; the ID of an unused slot is 0.

@@ -14,8 +14,15 @@ func TestMemfd(t *testing.T) {
 	b := small()
 	image := encode(t, b)
 	for name, write := range map[string]func() (int, error){
-		"WriteMemfd":  func() (int, error) { return WriteMemfd(image) },
-		"EncodeMemfd": func() (int, error) { return b.EncodeMemfd(42) },
+		"WriteMemfd": func() (int, error) { return WriteMemfd(image) },
+		"Images": func() (int, error) {
+			m, err := NewImages(b, 42)
+			if err != nil {
+				return -1, err
+			}
+			fd, err := unix.FcntlInt(uintptr(m.FD()), unix.F_DUPFD_CLOEXEC, 0)
+			return fd, errors.Join(err, m.Close())
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fd, err := write()
@@ -102,8 +109,8 @@ func TestMapRefuses(t *testing.T) {
 	}
 	bad := small()
 	bad.Backends[0].Pool = 7
-	if fd, err := bad.EncodeMemfd(1); fd != -1 || !errors.Is(err, ErrImage) {
-		t.Errorf("a bad builder gives descriptor %d and error %v", fd, err)
+	if m, err := NewImages(bad, 1); m != nil || !errors.Is(err, ErrImage) {
+		t.Errorf("a bad builder gives images %v and error %v", m, err)
 	}
 	if after := openDescriptors(t); after != before {
 		t.Errorf("%d descriptors are open, %d were before", after, before)

@@ -35,6 +35,7 @@ type Snapshot struct {
 	sourceRanges []SourceRange
 	timeouts     []Timeouts
 	names        []byte
+	offsets      [sectionCount]uint64 // of the sections
 }
 
 // Size is the size of the image in bytes.
@@ -95,9 +96,14 @@ func open(image []byte) (*Snapshot, error) {
 	if len(settings) != 1 {
 		return nil, errors.New("it has no settings")
 	}
+	var offsets [sectionCount]uint64
+	for i := range offsets {
+		offsets[i] = h.Section[i].Offset
+	}
 	return &Snapshot{
 		generation:   h.Generation,
 		size:         h.Size,
+		offsets:      offsets,
 		settings:     &settings[0],
 		keys:         hashKeys(settings[0].HashSeed),
 		locals:       records[Local](image, h.Section[secLocals]),

@@ -41,18 +41,32 @@ func (s *Snapshot) named(r NameRef) bool { return within(r.Offset, r.Length, len
 
 func (s *Snapshot) verifyInterfaces() error {
 	for i := range s.interfaces {
-		p := &s.interfaces[i]
-		if !indexOrNone(p.Gateway, len(s.nextHops)) {
-			return fmt.Errorf("interface %d has next hop %d of %d as its gateway", i, p.Gateway, len(s.nextHops))
-		}
-		if !s.named(p.Name) {
-			return fmt.Errorf("the name of interface %d lies outside the names", i)
+		if err := s.verifyInterface(i); err != nil {
+			return err
 		}
 	}
 	for i := range s.nextHops {
-		if n := &s.nextHops[i]; int(n.Port) >= len(s.interfaces) {
-			return fmt.Errorf("next hop %d is at interface %d of %d", i, n.Port, len(s.interfaces))
+		if err := s.verifyNextHop(i); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+func (s *Snapshot) verifyInterface(i int) error {
+	p := &s.interfaces[i]
+	if !indexOrNone(p.Gateway, len(s.nextHops)) {
+		return fmt.Errorf("interface %d has next hop %d of %d as its gateway", i, p.Gateway, len(s.nextHops))
+	}
+	if !s.named(p.Name) {
+		return fmt.Errorf("the name of interface %d lies outside the names", i)
+	}
+	return nil
+}
+
+func (s *Snapshot) verifyNextHop(i int) error {
+	if n := &s.nextHops[i]; int(n.Port) >= len(s.interfaces) {
+		return fmt.Errorf("next hop %d is at interface %d of %d", i, n.Port, len(s.interfaces))
 	}
 	return nil
 }
@@ -135,24 +149,32 @@ func (s *Snapshot) verifySNATs() error {
 
 func (s *Snapshot) verifyPools() error {
 	for i := range s.pools {
-		p := &s.pools[i]
-		switch {
-		case !s.named(p.Name):
-			return fmt.Errorf("the name of pool %d lies outside the names", i)
-		case p.MemberCount > 65535:
-			return fmt.Errorf("pool %d has %d members", i, p.MemberCount)
-		case !within(p.Members, p.MemberCount, len(s.members)):
-			return fmt.Errorf("the members of pool %d lie outside the section", i)
-		case !within(p.Table, p.TableSize, len(s.tables)):
-			return fmt.Errorf("the table of pool %d lies outside the section", i)
+		if err := s.verifyPool(i); err != nil {
+			return err
 		}
-		for _, slot := range s.Members(p) {
-			if uint64(slot) >= uint64(len(s.backends)) || s.backends[slot].ID == 0 {
-				return fmt.Errorf("pool %d has backend slot %d, which is unused", i, slot)
-			}
-			if s.backends[slot].Pool != uint32(i) {
-				return fmt.Errorf("pool %d has backend slot %d, which belongs to pool %d", i, slot, s.backends[slot].Pool)
-			}
+	}
+	return nil
+}
+
+// verifyPool checks a pool's record and that its members are its own.
+func (s *Snapshot) verifyPool(i int) error {
+	p := &s.pools[i]
+	switch {
+	case !s.named(p.Name):
+		return fmt.Errorf("the name of pool %d lies outside the names", i)
+	case p.MemberCount > 65535:
+		return fmt.Errorf("pool %d has %d members", i, p.MemberCount)
+	case !within(p.Members, p.MemberCount, len(s.members)):
+		return fmt.Errorf("the members of pool %d lie outside the section", i)
+	case !within(p.Table, p.TableSize, len(s.tables)):
+		return fmt.Errorf("the table of pool %d lies outside the section", i)
+	}
+	for _, slot := range s.Members(p) {
+		if uint64(slot) >= uint64(len(s.backends)) || s.backends[slot].ID == 0 {
+			return fmt.Errorf("pool %d has backend slot %d, which is unused", i, slot)
+		}
+		if s.backends[slot].Pool != uint32(i) {
+			return fmt.Errorf("pool %d has backend slot %d, which belongs to pool %d", i, slot, s.backends[slot].Pool)
 		}
 	}
 	return nil
@@ -183,10 +205,20 @@ func (s *Snapshot) verifyTables() error {
 				return fmt.Errorf("the tables of pools %d and %d overlap", users[n-1], i)
 			}
 		}
-		for at, member := range s.Table(p) {
-			if uint32(member) >= p.MemberCount {
-				return fmt.Errorf("slot %d of the table of pool %d has member %d of %d", at, i, member, p.MemberCount)
-			}
+		if err := s.verifyTableOf(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyTableOf checks that the entries of a pool's Maglev table are its
+// members. The pool was verified before.
+func (s *Snapshot) verifyTableOf(i uint32) error {
+	p := &s.pools[i]
+	for at, member := range s.Table(p) {
+		if uint32(member) >= p.MemberCount {
+			return fmt.Errorf("slot %d of the table of pool %d has member %d of %d", at, i, member, p.MemberCount)
 		}
 	}
 	return nil
@@ -194,20 +226,26 @@ func (s *Snapshot) verifyTables() error {
 
 func (s *Snapshot) verifyBackends() error {
 	for i := range s.backends {
-		b := &s.backends[i]
-		if b.ID == 0 {
-			continue
+		if err := s.verifyBackend(i); err != nil {
+			return err
 		}
-		switch {
-		case b.ID.Slot() != uint32(i) || b.ID.Epoch() == 0:
-			return fmt.Errorf("backend slot %d has ID %#x", i, uint32(b.ID))
-		case !indexOrNone(b.NextHop, len(s.nextHops)):
-			return fmt.Errorf("backend slot %d has next hop %d of %d", i, b.NextHop, len(s.nextHops))
-		case uint64(b.Pool) >= uint64(len(s.pools)):
-			return fmt.Errorf("backend slot %d belongs to pool %d of %d", i, b.Pool, len(s.pools))
-		case !s.named(b.Name):
-			return fmt.Errorf("the name of backend slot %d lies outside the names", i)
-		}
+	}
+	return nil
+}
+
+func (s *Snapshot) verifyBackend(i int) error {
+	b := &s.backends[i]
+	switch {
+	case b.ID == 0:
+		return nil
+	case b.ID.Slot() != uint32(i) || b.ID.Epoch() == 0:
+		return fmt.Errorf("backend slot %d has ID %#x", i, uint32(b.ID))
+	case !indexOrNone(b.NextHop, len(s.nextHops)):
+		return fmt.Errorf("backend slot %d has next hop %d of %d", i, b.NextHop, len(s.nextHops))
+	case uint64(b.Pool) >= uint64(len(s.pools)):
+		return fmt.Errorf("backend slot %d belongs to pool %d of %d", i, b.Pool, len(s.pools))
+	case !s.named(b.Name):
+		return fmt.Errorf("the name of backend slot %d lies outside the names", i)
 	}
 	return nil
 }

@@ -4,44 +4,32 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sys/unix"
-
 	"fairlead/dataplane/fib"
 	"fairlead/xdp/steer"
 )
 
-// image is a sealed FIB image in a memfd.
+// image is a FIB image in a sealed memfd.
 type image struct {
 	generation uint64
-	fd         int
-	size       int
-	snapshot   *fib.Snapshot // mapped here too, for status
-	unmap      func() error
+	images     *fib.Images
+	fd, size   int           // of the one in force
+	snapshot   *fib.Snapshot // of the one in force
 	locals     []steer.Local
 }
 
 func (i *image) close() error {
-	if i.unmap == nil {
+	if i.images == nil {
 		return nil
 	}
-	return errors.Join(i.unmap(), unix.Close(i.fd))
+	return i.images.Close()
 }
 
 func newImage(generation uint64, b *fib.Builder) (image, error) {
-	fd, err := b.EncodeMemfd(generation)
+	images, err := fib.NewImages(b, generation)
 	if err != nil {
 		return image{}, err
 	}
-	i := image{generation: generation, fd: fd, locals: localsOf(b)}
-	if i.snapshot, i.unmap, err = fib.Map(fd); err != nil {
-		unix.Close(fd)
-		return image{}, err
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err == nil {
-		i.size = int(st.Size)
-	}
-	return i, nil
+	return image{generation: generation, images: images, fd: images.FD(), size: images.Size(), snapshot: images.Snapshot(), locals: localsOf(b)}, nil
 }
 
 // Publish implements controlplane.Publisher. Addresses that are no longer ours
@@ -101,7 +89,7 @@ func localsOf(b *fib.Builder) []steer.Local {
 	locals := make([]steer.Local, 0, len(b.Locals))
 	for i := range b.Locals {
 		l := &b.Locals[i]
-		s := steer.Local{Addr: l.Addr.Netip(), AnswerARP: l.Flags&fib.LocalAnswerARP != 0, FailPass: l.Flags&fib.LocalFailPass != 0}
+		s := steer.Local{Addr: l.Addr.Netip(), AnswerARP: l.Flags&fib.LocalAnswerARP != 0, FailPass: l.Flags&fib.LocalFailPass != 0, ID: l.ID}
 		switch l.Kind {
 		case fib.LocalVIP:
 			s.Kind = steer.VIP

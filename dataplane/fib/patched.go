@@ -1,0 +1,223 @@
+package fib
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+)
+
+// OpenPatched is Open for an image that equals the one of before but for its
+// generation and the records in written. It looks at those records and at what
+// refers to them, so that its cost does not follow from the size of the image,
+// save for a glance at each pool. It accepts and refuses what Open does, as
+// long as it is told of everything that was written. before stays as it is.
+func OpenPatched(image []byte, before *Snapshot, written []Range) (*Snapshot, error) {
+	s, err := open(image)
+	if err == nil {
+		err = s.verifyPatched(before, written)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrImage, err)
+	}
+	return s, nil
+}
+
+// counts is how many records each section has.
+func (s *Snapshot) counts() [sectionCount]int {
+	return [sectionCount]int{
+		secSettings: 1, secLocals: len(s.locals), secLocalIDs: len(s.localIDs), secServices: len(s.services),
+		secPorts: len(s.ports), secRanges: len(s.ranges), secPools: len(s.pools), secMembers: len(s.members),
+		secTables: len(s.tables), secBackends: len(s.backends), secNextHops: len(s.nextHops), secInterfaces: len(s.interfaces),
+		secSNATs: len(s.snats), secSourceRanges: len(s.sourceRanges), secTimeouts: len(s.timeouts), secNames: len(s.names),
+	}
+}
+
+// patchCheck carries one run of verifyPatched.
+type patchCheck struct {
+	s, before *Snapshot
+	ranges    [sectionCount][]Range // what was written, sorted and merged
+	pools     []uint32              // to be looked at; sorted and each once when complete
+}
+
+// verifyPatched relies on before having been verified. What it accepts keeps
+// every promise of verify: a record that was not written refers to what it
+// referred to before, no section has become shorter, and the one reference
+// that says something about the record referred to, that of a pool to its
+// members, is looked at again from both ends.
+func (s *Snapshot) verifyPatched(before *Snapshot, written []Range) error {
+	c := &patchCheck{s: s, before: before}
+	if err := c.sort(written); err != nil {
+		return err
+	}
+	for _, stage := range []func() error{c.interfaces, c.backends, c.findPools, c.verifyPools, c.tables} {
+		if err := stage(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sort takes the ranges in, and what sections have grown by.
+func (c *patchCheck) sort(written []Range) error {
+	was, is := c.before.counts(), c.s.counts()
+	for i := range sectionCount {
+		name := sectionInfo[i].name
+		switch {
+		case is[i] < was[i]:
+			return fmt.Errorf("a patch takes section %s from %d to %d records", name, was[i], is[i])
+		case is[i] > was[i] && !patchable[i].grow:
+			return fmt.Errorf("a patch brings section %s from %d to %d records", name, was[i], is[i])
+		case c.s.offsets[i] != c.before.offsets[i]:
+			return fmt.Errorf("a patch moves section %s from %d to %d", name, c.before.offsets[i], c.s.offsets[i])
+		case is[i] > was[i]:
+			c.ranges[i] = append(c.ranges[i], Range{uint32(i), uint32(was[i]), uint32(is[i] - was[i])})
+		}
+	}
+	if c.s.size != c.before.size {
+		return fmt.Errorf("a patch brings the image from %d to %d bytes", c.before.size, c.s.size)
+	}
+	for _, r := range written {
+		if r.Section >= uint32(sectionCount) || !patchable[r.Section].write {
+			return fmt.Errorf("a patch writes to section %d, which is never patched", r.Section)
+		}
+		// A patch that was given up may have written after the last record.
+		if n := uint64(is[r.Section]); uint64(r.First) < n {
+			r.Count = uint32(min(uint64(r.Count), n-uint64(r.First)))
+			c.ranges[r.Section] = append(c.ranges[r.Section], r)
+		}
+	}
+	for i := range c.ranges {
+		c.ranges[i] = merge(c.ranges[i])
+	}
+	return nil
+}
+
+// merge sorts ranges of one section and makes one of those that touch.
+func merge(ranges []Range) []Range {
+	slices.SortFunc(ranges, func(a, b Range) int { return cmp.Compare(a.First, b.First) })
+	out := ranges[:0]
+	for _, r := range ranges {
+		if n := len(out); n > 0 && r.First <= out[n-1].First+out[n-1].Count {
+			last := &out[n-1]
+			last.Count = max(last.Count, r.First+r.Count-last.First)
+			continue
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// touched reports whether one of count records from first on was written.
+func (c *patchCheck) touched(s section, first, count uint32) bool {
+	ranges := c.ranges[s]
+	at, _ := slices.BinarySearchFunc(ranges, first, func(r Range, first uint32) int {
+		if uint64(r.First)+uint64(r.Count) <= uint64(first) {
+			return -1
+		}
+		return 1
+	}) // the first range that ends after first
+	return count > 0 && at < len(ranges) && uint64(ranges[at].First) < uint64(first)+uint64(count)
+}
+
+// each calls f for every record of a section that was written.
+func (c *patchCheck) each(s section, f func(i int) error) error {
+	for _, r := range c.ranges[s] {
+		for i := r.First; i < r.First+r.Count; i++ {
+			if err := f(int(i)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (c *patchCheck) interfaces() error {
+	if err := c.each(secInterfaces, c.s.verifyInterface); err != nil {
+		return err
+	}
+	return c.each(secNextHops, c.s.verifyNextHop)
+}
+
+// backends looks at each record and notes whose member it was and is.
+func (c *patchCheck) backends() error {
+	return c.each(secBackends, func(i int) error {
+		if i < len(c.before.backends) && c.before.backends[i].ID != 0 {
+			c.pools = append(c.pools, c.before.backends[i].Pool)
+		}
+		if err := c.s.verifyBackend(i); err != nil {
+			return err
+		}
+		if c.s.backends[i].ID != 0 {
+			c.pools = append(c.pools, c.s.backends[i].Pool)
+		}
+		return nil
+	})
+}
+
+// findPools adds the pools whose own record, members or table were written.
+func (c *patchCheck) findPools() error {
+	for i := range c.s.pools {
+		p := &c.s.pools[i]
+		if c.touched(secPools, uint32(i), 1) || c.touched(secMembers, p.Members, p.MemberCount) || c.touched(secTables, p.Table, p.TableSize) {
+			c.pools = append(c.pools, uint32(i))
+		}
+	}
+	slices.Sort(c.pools)
+	c.pools = slices.Compact(c.pools)
+	return nil
+}
+
+func (c *patchCheck) verifyPools() error {
+	for _, i := range c.pools {
+		if err := c.s.verifyPool(int(i)); err != nil {
+			return err
+		}
+		if err := c.s.verifyTableOf(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tables checks that the tables of the pools looked at are apart from all
+// others, or the same.
+func (c *patchCheck) tables() error {
+	checked := make([]uint32, 0, len(c.pools)) // by where their tables begin
+	for _, i := range c.pools {
+		if c.s.pools[i].TableSize != 0 {
+			checked = append(checked, i)
+		}
+	}
+	if len(checked) == 0 {
+		return nil
+	}
+	begin := func(i uint32) uint32 { return c.s.pools[i].Table }
+	end := func(i uint32) uint64 { return uint64(c.s.pools[i].Table) + uint64(c.s.pools[i].TableSize) }
+	slices.SortFunc(checked, func(i, j uint32) int { return cmp.Or(cmp.Compare(begin(i), begin(j)), cmp.Compare(end(i), end(j))) })
+	for n := 1; n < len(checked); n++ {
+		i, j := checked[n-1], checked[n]
+		if end(i) > uint64(begin(j)) && (begin(i) != begin(j) || end(i) != end(j)) {
+			return fmt.Errorf("the tables of pools %d and %d overlap", i, j)
+		}
+	}
+	for i := range c.s.pools {
+		other := uint32(i)
+		if c.s.pools[i].TableSize == 0 {
+			continue
+		}
+		// Those checked are apart or the same, so their ends are sorted too.
+		at, _ := slices.BinarySearchFunc(checked, begin(other), func(j, first uint32) int {
+			if end(j) <= uint64(first) {
+				return -1
+			}
+			return 1
+		})
+		if at == len(checked) {
+			continue
+		}
+		if j := checked[at]; uint64(begin(j)) < end(other) && (begin(j) != begin(other) || end(j) != end(other)) {
+			return fmt.Errorf("the tables of pools %d and %d overlap", j, other)
+		}
+	}
+	return nil
+}
