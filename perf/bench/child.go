@@ -24,6 +24,8 @@ var children = map[string]func(args []string) error{
 	"child-generate": generateChild,
 	"child-plain":    plainChild,
 	"child-asavie":   asavieChild,
+	"child-serve":    serveChild,
+	"child-connect":  connectChild,
 }
 
 // runChild runs a child when the program was started as one, and does not

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // contestant is a way of forwarding frames that takes part in the comparison.
@@ -56,23 +57,18 @@ func contestantNames() []string {
 // baseline is the contestant that ratios refer to.
 var baseline = cForwarder.name
 
-// chosen are the contestants with the names given, all for none.
-func chosen(names []string) ([]contestant, error) {
-	all := contestants()
+// chosen are the contestants and proxies with the names given, all for none.
+func chosen(names []string) ([]contestant, []proxy, error) {
+	who, carriers := contestants(), proxies()
 	if len(names) == 0 {
-		return all, nil
+		return who, carriers, nil
 	}
-	var some []contestant
 	for _, name := range names {
-		found := false
-		for _, c := range all {
-			if c.name == name {
-				some, found = append(some, c), true
-			}
-		}
-		if !found {
-			return nil, fmt.Errorf("there is no contestant %q", name)
+		if !slices.Contains(contestantNames(), name) && !slices.ContainsFunc(carriers, func(p proxy) bool { return p.name == name }) {
+			return nil, nil, fmt.Errorf("there is no contestant %q", name)
 		}
 	}
-	return some, nil
+	who = slices.DeleteFunc(who, func(c contestant) bool { return !slices.Contains(names, c.name) })
+	carriers = slices.DeleteFunc(carriers, func(p proxy) bool { return !slices.Contains(names, p.name) })
+	return who, carriers, nil
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"time"
 
+	"fairlead/perf/lab"
 	"fairlead/perf/rig"
 )
 
@@ -29,7 +30,7 @@ func fairleadBy(method string) contestant {
 		name: "fairlead-" + method,
 		what: "`fairlead run`: flow table, Maglev, method " + method,
 		start: func(ctx context.Context, k *kit, w *world, c Case) (*forwarder, error) {
-			return startFairlead(ctx, k, w, fairleadConfig(k, w, c, method, "off"))
+			return startFairlead(ctx, k, w.in.Host, fairleadConfig(k, w, c, method, "off"))
 		},
 	}
 }
@@ -43,7 +44,7 @@ func fairleadWithMemo(method string) contestant {
 		sink: sinkXDP,
 		memo: true,
 		start: func(ctx context.Context, k *kit, w *world, c Case) (*forwarder, error) {
-			f, err := startFairlead(ctx, k, w, fairleadConfig(k, w, c, method, "on"))
+			f, err := startFairlead(ctx, k, w.in.Host, fairleadConfig(k, w, c, method, "on"))
 			if err != nil {
 				return nil, err
 			}
@@ -68,12 +69,12 @@ func knowsMemo(binary string) (bool, error) {
 	return bytes.Contains(reference, []byte("flow_memo")), nil
 }
 
-func startFairlead(ctx context.Context, k *kit, w *world, cfg *rig.Config) (*forwarder, error) {
+func startFairlead(ctx context.Context, k *kit, h *lab.Host, cfg *rig.Config) (*forwarder, error) {
 	dir, err := os.MkdirTemp(k.dir, "node-")
 	if err != nil {
 		return nil, err
 	}
-	n, err := rig.Start(ctx, k.binary, dir, w.in.Host, cfg.Text())
+	n, err := rig.Start(ctx, k.binary, dir, h, cfg.Text())
 	if err != nil {
 		if n != nil && n.Process() != nil {
 			_ = n.Process().Kill()
@@ -101,13 +102,18 @@ func startFairlead(ctx context.Context, k *kit, w *world, cfg *rig.Config) (*for
 	return f, nil
 }
 
-func fairleadConfig(k *kit, w *world, c Case, method, memo string) *rig.Config {
+// dataplane is the configuration of the data process.
+func (k *kit) dataplane(memo string) string {
 	options := fmt.Sprintf("[dataplane]\ncpus = [%d]\nflow_table_size = %d\n", k.cpus.worker, flowTableSize)
 	if k.hasMemo {
 		options += fmt.Sprintf("flow_memo = %q\n", memo)
 	}
+	return options
+}
+
+func fairleadConfig(k *kit, w *world, c Case, method, memo string) *rig.Config {
 	cfg := &rig.Config{
-		Options: options,
+		Options: k.dataplane(memo),
 		Tunnel4: w.v4.gateway,
 		Tunnel6: w.v6.gateway,
 		SNAT:    w.of(c).snat,

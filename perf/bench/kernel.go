@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+
+	"fairlead/perf/lab"
 )
 
 // The forwarders of the kernel's own: they work where frames are received, in
@@ -57,24 +59,23 @@ func startNFTables(ctx context.Context, k *kit, w *world, c Case) (*forwarder, e
 	if err != nil {
 		return nil, err
 	}
-	if err := loadRules(ctx, w, nftRules(w, c)); err != nil {
+	if err := loadRules(ctx, w.in.Host, nftRules(w.of(c), c)); err != nil {
 		return nil, errors.Join(err, f.stop())
 	}
 	detach := f.stop
 	f.stop = func() error {
-		return errors.Join(loadRules(context.Background(), w, "flush ruleset\n"), detach())
+		return errors.Join(loadRules(context.Background(), w.in.Host, "flush ruleset\n"), detach())
 	}
 	return f, nil
 }
 
-func nftRules(w *world, c Case) string {
+func nftRules(a *addresses, c Case) string {
 	var b strings.Builder
 	family, addressType := "ip", "ipv4_addr"
 	if c.IPv6 {
 		family, addressType = "ip6", "ipv6_addr"
 	}
 	fmt.Fprintf(&b, "flush ruleset\ntable %s bench {\n", family)
-	a := w.of(c)
 	targets := make([]string, len(a.backends))
 	for i, backend := range a.backends {
 		fmt.Fprintf(&b, "chain endpoint%d { meta l4proto %s dnat to %s; }\n", i, c.Protocol, netip.AddrPortFrom(backend, servicePort))
@@ -88,10 +89,10 @@ func nftRules(w *world, c Case) string {
 	return b.String()
 }
 
-func loadRules(ctx context.Context, w *world, rules string) error {
+func loadRules(ctx context.Context, h *lab.Host, rules string) error {
 	cmd := exec.Command("nft", "-f", "-")
 	cmd.Stdin = strings.NewReader(rules)
-	p, err := w.in.Host.Start(cmd)
+	p, err := h.Start(cmd)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 type kit struct {
 	*profile
 	contestants []contestant
+	proxies     []proxy
 	cpus        cpus
 	dir         string // for files, removed by Close
 	binary      string // fairlead's
@@ -27,6 +28,7 @@ type kit struct {
 
 	cBinary func() (string, error)
 	worlds  map[int]*world // by arms
+	conns   *connWorld
 }
 
 // newKit prepares a run. binary is fairlead's; "" builds one.
@@ -77,6 +79,11 @@ func (k *kit) estimate() (d time.Duration, measurements int) {
 			}
 		}
 	}
+	if k.profile.connections {
+		n := k.rounds * len(k.proxies)
+		measurements += n
+		d += time.Duration(n) * (startAndStop + k.warmUp + k.duration)
+	}
 	return d, measurements
 }
 
@@ -96,6 +103,9 @@ func (k *kit) Close() error {
 	var errs []error
 	for _, w := range k.worlds {
 		errs = append(errs, w.Close())
+	}
+	if k.conns != nil {
+		errs = append(errs, k.conns.Close())
 	}
 	return errors.Join(append(errs, os.RemoveAll(k.dir))...)
 }

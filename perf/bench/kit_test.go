@@ -37,6 +37,48 @@ func TestRun(t *testing.T) {
 	checkOutputs(t, r)
 }
 
+// TestConnections holds the contest of TCP connections with the smallest of
+// rounds: whoever can be run carries them, and breaks none.
+func TestConnections(t *testing.T) {
+	k := newTestKit(t, nil)
+	k.profile.connections = true
+	broken := proxy{name: "broken", what: "never starts", start: func(context.Context, *kit, *connWorld) (*forwarder, error) {
+		return nil, errors.New("it is broken")
+	}}
+	k.proxies = append(proxies(), broken)
+	r, err := k.record(t.Context(), "make bench", "a test", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, one := range r.Connections.Results {
+		who := k.proxies[i]
+		switch {
+		case one.Name != who.name || one.What != who.what:
+			t.Fatalf("%s in the place of %s", one.Name, who.name)
+		case who.name == "broken":
+			if one.NotRun != "start: it is broken" {
+				t.Errorf("broken: %q", one.NotRun)
+			}
+		case one.NotRun != "":
+			if who.refuse == nil || who.refuse() != one.NotRun {
+				t.Errorf("%s: not run: %s", one.Name, one.NotRun)
+			}
+		case len(one.Rounds) != k.rounds || one.PerSecond <= 0 || one.TotalUS <= 0 || one.Broken > 0 || len(one.Failed) > 0:
+			t.Errorf("%+v", one)
+		}
+	}
+	var table strings.Builder
+	if err := writeTable(&table, r); err != nil {
+		t.Fatal(err)
+	}
+	drawn := plot(r)
+	for _, one := range r.Connections.Results {
+		if !strings.Contains(drawn, one.Name) || !strings.Contains(table.String(), one.Name) {
+			t.Errorf("%s is missing in the plot or the table", one.Name)
+		}
+	}
+}
+
 func cannotStart(context.Context, *kit, *world, Case) (*forwarder, error) {
 	return nil, errors.New("it is broken")
 }
@@ -213,14 +255,14 @@ func TestPercentiles(t *testing.T) {
 }
 
 func TestChosen(t *testing.T) {
-	some, err := chosen([]string{"fairlead-l2", "c-libxdp"})
-	if err != nil || len(some) != 2 || some[0].name != "fairlead-l2" || some[1].name != "c-libxdp" {
+	some, carriers, err := chosen([]string{"fairlead-l2", "c-libxdp"})
+	if err != nil || len(some) != 2 || some[0].name != "c-libxdp" || some[1].name != "fairlead-l2" || len(carriers) != 0 {
 		t.Errorf("chosen: %v, %v", some, err)
 	}
-	if _, err := chosen([]string{"ipvs"}); err == nil || err.Error() != `there is no contestant "ipvs"` {
+	if _, _, err := chosen([]string{"ipvs"}); err == nil || err.Error() != `there is no contestant "ipvs"` {
 		t.Errorf("an unknown contestant: %v", err)
 	}
-	if all, err := chosen(nil); err != nil || len(all) != len(contestants()) {
+	if all, carriers, err := chosen(nil); err != nil || len(all) != len(contestants()) || len(carriers) != len(proxies()) {
 		t.Errorf("all: %d, %v", len(all), err)
 	}
 }

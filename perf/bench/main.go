@@ -73,14 +73,15 @@ func (s *settings) run(ctx context.Context) error {
 	if s.duration > 0 {
 		p.duration = s.duration
 	}
-	if p.cases = matching(p.cases, s.cases); len(p.cases) == 0 {
+	p.connections = strings.Contains(connectionsName, s.cases)
+	if p.cases = matching(p.cases, s.cases); len(p.cases) == 0 && !p.connections {
 		return fmt.Errorf("no case's name contains %q", s.cases)
 	}
 	var names []string
 	if s.only != "" {
 		names = strings.Split(s.only, ",")
 	}
-	who, err := chosen(names)
+	who, carriers, err := chosen(names)
 	if err != nil {
 		return err
 	}
@@ -91,9 +92,10 @@ func (s *settings) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	k.proxies = carriers
 	r, err := k.record(ctx, s.command, s.note, s.out)
 	err = errors.Join(err, k.Close())
-	if r == nil || len(r.Cases) == 0 {
+	if r == nil || len(r.Cases) == 0 && r.Connections == nil {
 		return err
 	}
 	// What was found before an error is worth showing.
@@ -117,7 +119,7 @@ func (k *kit) record(ctx context.Context, command, note, out string) (*Run, erro
 		Profile: k.name, Rounds: k.rounds, Seconds: k.duration.Seconds(),
 	}
 	d, measurements := k.estimate()
-	fmt.Fprintf(k.log, "%d cases, %d measurements: about %v on a quiet machine\n", len(k.cases), measurements, d.Round(time.Minute/2))
+	fmt.Fprintf(k.log, "%d cases, %d measurements: about %v on a quiet machine\n", len(k.cases), measurements, d.Round(10*time.Second))
 	for _, c := range k.cases {
 		result, err := k.run(ctx, c)
 		if err != nil {
@@ -128,5 +130,11 @@ func (k *kit) record(ctx context.Context, command, note, out string) (*Run, erro
 			return r, err
 		}
 	}
-	return r, nil
+	if k.profile.connections && len(k.proxies) > 0 {
+		if r.Connections, err = k.runConnections(ctx); err != nil {
+			return r, fmt.Errorf("%s: %w", connectionsName, err)
+		}
+		r.Foreign = k.foreign
+	}
+	return r, r.save(out)
 }

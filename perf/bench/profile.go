@@ -15,6 +15,8 @@ type profile struct {
 	warmUp   time.Duration
 	duration time.Duration // of one measurement
 	cases    []Case
+	// connections says that the contest of TCP connections is held too.
+	connections bool
 	// selected says which contestants take part in a case; nil: all do.
 	selected func(c Case, contestant string) bool
 }
@@ -24,7 +26,7 @@ func profileNamed(name string) (*profile, error) {
 	switch name {
 	case "short":
 		return &profile{
-			name: name, rounds: 1, attempts: 2, warmUp: 200 * time.Millisecond, duration: 500 * time.Millisecond,
+			name: name, connections: true, rounds: 1, attempts: 2, warmUp: 200 * time.Millisecond, duration: 500 * time.Millisecond,
 			cases: []Case{
 				{Arms: 2, Protocol: udp, Size: 60, Flows: 10_000},
 				{Arms: 2, Protocol: tcp, Size: 60, Flows: endless},
@@ -35,7 +37,7 @@ func profileNamed(name string) (*profile, error) {
 		}, nil
 	case "full":
 		return &profile{
-			name: name, rounds: 5, attempts: 3, warmUp: 300 * time.Millisecond, duration: 1200 * time.Millisecond,
+			name: name, connections: true, rounds: 5, attempts: 3, warmUp: 300 * time.Millisecond, duration: 1200 * time.Millisecond,
 			cases: fullCases(), selected: telling,
 		}, nil
 	}

@@ -20,6 +20,8 @@ type Run struct {
 	// used in any measurement that counts; a quiet machine has next to none.
 	Foreign float64      `json:"foreign"`
 	Cases   []CaseResult `json:"cases"`
+	// Connections is the contest of TCP connections, if it was held.
+	Connections *Connections `json:"connections,omitempty"`
 }
 
 // extent says how much was measured.

@@ -23,6 +23,9 @@ func writeTable(out io.Writer, r *Run) error {
 			return err
 		}
 	}
+	if err := writeConnections(out, r.Connections); err != nil {
+		return err
+	}
 	return writeTargets(out, r)
 }
 
