@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"path/filepath"
@@ -19,6 +20,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type fixed Status
 
 func (f fixed) Status() Status { return Status(f) }
+
+func (f fixed) Profile(_ context.Context, length time.Duration) ([]byte, error) {
+	if f.Node == "" {
+		return nil, errors.New("there is no data process")
+	}
+	return []byte(length.String()), nil
+}
 
 // serve runs the API until the test ends and returns how it ended.
 func serve(t *testing.T, socket string, node Provider) (stop func() error) {
@@ -111,5 +119,36 @@ func TestNobodyThere(t *testing.T) {
 	_, err := NewClient(socket).Status(t.Context())
 	if err == nil || !strings.HasPrefix(err.Error(), "ask the node at "+socket+" (does `fairlead run` run, and may you use its socket?): ") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// TestProfileCrosses asserts that the client gets what the node has recorded,
+// and hears why it has not.
+func TestProfileCrosses(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "fairlead.sock")
+	stop := serve(t, socket, fixed{Node: "lb1"})
+	c := NewClient(socket)
+	ask(t, c)
+	if got, err := c.Profile(t.Context(), 60); err != nil || string(got) != "1m0s" {
+		t.Errorf("profile %q, %v", got, err)
+	}
+	for _, seconds := range []int{-1, 0, 61} {
+		_, err := c.Profile(t.Context(), seconds)
+		if want := "the node answers 400 Bad Request: seconds is to be 1 to 60"; err == nil || err.Error() != want {
+			t.Errorf("%d seconds: %v, want %s", seconds, err, want)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+
+	stop = serve(t, socket, fixed{})
+	ask(t, c)
+	_, err := c.Profile(t.Context(), 1)
+	if want := "the node answers 503 Service Unavailable: there is no data process"; err == nil || err.Error() != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 )
 
@@ -19,7 +20,13 @@ const DefaultSocket = "/run/fairlead/fairlead.sock"
 // Provider is the running node.
 type Provider interface {
 	Status() Status
+	// Profile has the data process record its CPU time for so long, and
+	// returns the recording in the format of pprof.
+	Profile(ctx context.Context, length time.Duration) ([]byte, error)
 }
+
+// MaxProfile is the longest profile that a node records.
+const MaxProfile = time.Minute
 
 // Serve answers on a Unix socket, which only root and its group may use, until
 // ctx ends. A socket file that nobody listens on any more is replaced.
@@ -33,6 +40,7 @@ func Serve(ctx context.Context, socket string, node Provider) error {
 		w.Header().Set("Content-Type", "application/json")
 		json.NewEncoder(w).Encode(node.Status())
 	})
+	mux.HandleFunc("POST /v1/debug/profile", func(w http.ResponseWriter, r *http.Request) { profile(w, r, node) })
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	stopped := context.AfterFunc(ctx, func() { server.Close() })
 	defer stopped()
@@ -40,6 +48,23 @@ func Serve(ctx context.Context, socket string, node Provider) error {
 		return fmt.Errorf("admin API: %w", err)
 	}
 	return nil
+}
+
+// profile answers with a CPU profile of as many seconds as the query says.
+func profile(w http.ResponseWriter, r *http.Request, node Provider) {
+	seconds, err := strconv.Atoi(r.URL.Query().Get("seconds"))
+	length := time.Duration(seconds) * time.Second
+	if err != nil || seconds < 1 || length > MaxProfile {
+		http.Error(w, fmt.Sprintf("seconds is to be 1 to %d", int(MaxProfile.Seconds())), http.StatusBadRequest)
+		return
+	}
+	recorded, err := node.Profile(r.Context(), length)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Write(recorded)
 }
 
 func listen(socket string) (net.Listener, error) {

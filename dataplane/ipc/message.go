@@ -18,6 +18,8 @@ const (
 	KindWorker Kind = "worker" // WorkerSetup; descriptors: UMEM, then one socket a queue
 	KindFIB    Kind = "fib"    // FIB; descriptor: the sealed image
 	KindStop   Kind = "stop"   // no body: finish the batch and exit
+
+	KindProfile Kind = "profile" // Profile; descriptor: the file to write it to. At any time after the first FIB
 )
 
 // Messages from the data process.
@@ -25,6 +27,8 @@ const (
 	KindReady   Kind = "ready"   // Ready: forwarding by the first FIB
 	KindAck     Kind = "ack"     // Ack: every worker decides by this generation
 	KindRefused Kind = "refused" // Refused: the image was not taken, the last one stays in force
+
+	KindProfiled Kind = "profiled" // Profiled: the answer to Profile
 )
 
 // Setup is what all workers share.
@@ -88,6 +92,16 @@ type Ack struct {
 type Refused struct {
 	Generation uint64 `json:"generation"`
 	Error      string `json:"error"`
+}
+
+// Profile asks for a recording of where the data process spends its CPU time.
+type Profile struct {
+	Milliseconds int64 `json:"milliseconds"`
+}
+
+// Profiled says that the recording is complete, or why there is none.
+type Profiled struct {
+	Error string `json:"error,omitempty"`
 }
 
 // KindError says that a message of another kind came than was due.

@@ -32,7 +32,8 @@ type process struct {
 	snapshots dataplane.Publisher
 	workers   []*worker
 	running   sync.WaitGroup
-	images    []image // published, oldest first; the last is in force
+	stopping  chan struct{} // closed when the process is to end
+	images    []image       // published, oldest first; the last is in force
 }
 
 // image is a mapped FIB image that a worker may be using.
@@ -52,7 +53,7 @@ func Run(fd int) error {
 		return err
 	}
 	defer conn.Close()
-	p := &process{conn: conn}
+	p := &process{conn: conn, stopping: make(chan struct{})}
 	if err := p.prepare(); err != nil {
 		return err
 	}
@@ -174,6 +175,8 @@ func (p *process) serve() error {
 			return nil
 		case ipc.KindFIB:
 			err = p.update(m)
+		case ipc.KindProfile:
+			err = p.profile(m)
 		default:
 			err = &ipc.KindError{Want: ipc.KindFIB, Got: m.Kind}
 		}
@@ -235,6 +238,7 @@ func (p *process) awaitWorkers(generation uint64) {
 }
 
 func (p *process) stop() {
+	close(p.stopping)
 	for _, w := range p.workers {
 		w.Stop()
 	}

@@ -27,13 +27,14 @@ const (
 
 // dataProcess is one running data process.
 type dataProcess struct {
-	cmd     *exec.Cmd
-	conn    *ipc.Conn
-	ready   ipc.Ready
-	started time.Time
-	acks    chan ack
-	exited  chan struct{} // closed when the process is gone
-	err     error         // how it ended; valid once exited is closed
+	cmd      *exec.Cmd
+	conn     *ipc.Conn
+	ready    ipc.Ready
+	started  time.Time
+	acks     chan ack
+	profiled chan ipc.Profiled // holds the last answer to who asked for a profile
+	exited   chan struct{}     // closed when the process is gone
+	err      error             // how it ended; valid once exited is closed
 }
 
 // ack is the answer to an image.
@@ -79,7 +80,7 @@ func spawn(id identity, setup ipc.Setup, shared [2]int, workers []*workerSockets
 	if err != nil {
 		return nil, err
 	}
-	d := &dataProcess{conn: conn, started: time.Now(), acks: make(chan ack, 16), exited: make(chan struct{})}
+	d := &dataProcess{conn: conn, started: time.Now(), acks: make(chan ack, 16), profiled: make(chan ipc.Profiled, 1), exited: make(chan struct{})}
 	// The process is the same binary whatever has become of its file, and a
 	// group of its own keeps a terminal's interrupt for the control process.
 	d.cmd = exec.Command("/proc/self/exe", "dataplane")
@@ -166,6 +167,12 @@ func (d *dataProcess) listen(log *slog.Logger) {
 			var body ipc.Refused
 			err = m.Decode(ipc.KindRefused, &body, 0)
 			a = ack{generation: body.Generation, refused: body.Error}
+		case ipc.KindProfiled:
+			var body ipc.Profiled
+			if err = m.Decode(ipc.KindProfiled, &body, 0); err == nil {
+				d.answerProfile(body)
+				continue
+			}
 		default:
 			err = &ipc.KindError{Want: ipc.KindAck, Got: m.Kind}
 		}

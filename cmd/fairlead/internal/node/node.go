@@ -44,6 +44,8 @@ type Node struct {
 	reviveNext          time.Time     // when it is started; Run's own
 	look                chan struct{} // tells Run to look at the interfaces
 
+	profiling sync.Mutex // held while a profile is recorded
+
 	mu       sync.Mutex // guards what follows
 	ports    []port
 	workers  []*workerSockets
