@@ -27,10 +27,13 @@ const (
 type Attached struct {
 	IfIndex int
 	Name    string
-	Mode    Mode   // ModeNative or ModeGeneric
-	Frags   bool   // the driver needed a program that accepts frames in several buffers
-	Adopted bool   // the pinned link of an earlier process was taken over without a gap
-	Reason  string // why it is not native or not without frags; empty if it is
+	Mode    Mode // ModeNative or ModeGeneric
+	Frags   bool // the driver needed a program that accepts frames in several buffers
+	Adopted bool // the pinned link of an earlier process was taken over without a gap
+	// Redirectable says that a flow memo may send a packet by this interface
+	// that came in by another one.
+	Redirectable bool
+	Reason       string // why it is not native or not without frags; empty if it is
 }
 
 // ErrNotAttached is the error of calls about an interface that has no program.
@@ -95,12 +98,14 @@ func (s *Steer) Attach(ifindex int, name string, mode Mode) (Attached, error) {
 			return fail(err)
 		}
 	}
+	s.memo.size(spec)
 	before := i.attached
 	i.attached = Attached{IfIndex: ifindex, Name: name}
 	err = s.run(i, device, spec, mode)
 	switch {
 	case err == nil:
 		s.ifaces[ifindex] = i
+		i.attached.Redirectable = s.memo.admit(ifindex)
 		return i.attached, nil
 	case i.link == nil:
 		delete(s.ifaces, ifindex)
@@ -338,14 +343,19 @@ func (s *Steer) load(i *iface, spec *ebpf.CollectionSpec, frags bool, start func
 			return fmt.Errorf("load program: %w", err)
 		}
 	}
-	var progs objectPrograms
-	err := spec.LoadAndAssign(&progs, &ebpf.CollectionOptions{MapReplacements: map[string]*ebpf.Map{
+	if err := s.memo.configure(spec); err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
+	maps := map[string]*ebpf.Map{
 		objectMapLocals: s.shared.locals,
 		objectMapDenied: s.shared.denied,
 		objectMapConfig: s.shared.config,
 		objectMapXsks:   i.xsks,
 		objectMapCounts: i.counts,
-	}})
+	}
+	s.memo.replace(maps)
+	var progs objectPrograms
+	err := spec.LoadAndAssign(&progs, &ebpf.CollectionOptions{MapReplacements: maps})
 	if err != nil {
 		return fmt.Errorf("load program: %w", err)
 	}
@@ -377,6 +387,7 @@ func (s *Steer) detach(ifindex int) error {
 		return fmt.Errorf("detach interface %d: %w", ifindex, ErrNotAttached)
 	}
 	delete(s.ifaces, ifindex)
+	s.memo.expel(ifindex)
 	err := errors.Join(s.unlink(i), i.close(), s.pins.removeIface(ifindex))
 	if err != nil {
 		return fmt.Errorf("detach from %s: %w", i.attached.Name, err)

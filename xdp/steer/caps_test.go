@@ -36,8 +36,11 @@ func unprivileged(path string) error {
 	if err != nil {
 		return err
 	}
-	s, err := Open(Config{PinPath: path})
+	s, err := Open(Config{PinPath: path, Memo: &MemoConfig{Entries: 1024, Routes: 16}})
 	if err != nil {
+		return err
+	}
+	if err := mapped(s); err != nil {
 		return err
 	}
 	if _, _, err := s.SetLocals(ours()); err != nil {
@@ -66,6 +69,25 @@ func unprivileged(path string) error {
 		return s.Remove()
 	}
 	return s.Close()
+}
+
+// mapped maps the memory of flow memos, writes to it, and reads.
+func mapped(s *Steer) error {
+	maps, ok := s.Memo()
+	if !ok {
+		return errors.New("no flow memos")
+	}
+	for _, m := range []MemoMap{maps.Entries, maps.Routes, maps.Counts} {
+		b, err := unix.Mmap(m.FD, 0, m.Bytes(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		if err != nil {
+			return err
+		}
+		b[len(b)-1] = 1
+		if err := unix.Munmap(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // TestCapabilities runs the package in a process of another user with nothing

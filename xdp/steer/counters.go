@@ -16,6 +16,7 @@ type Counters struct {
 	FailPassed  uint64 // ours, but the queue has no socket: to the host
 	Denied      uint64 // ours, from a denied source: dropped
 	Oversize    uint64 // ours, in more than one buffer: dropped
+	Memo        uint64 // ours, forwarded by a flow memo
 }
 
 // InterfaceCounters are the counters of one interface.
@@ -49,7 +50,7 @@ func (s *Steer) Counters() ([]InterfaceCounters, error) {
 // outcome in bpf/steer.c.
 func readCounters(m *ebpf.Map) (Counters, error) {
 	var c Counters
-	for outcome, to := range []*uint64{&c.Passed, &c.Redirected, &c.FailDropped, &c.FailPassed, &c.Denied, &c.Oversize} {
+	for outcome, to := range []*uint64{&c.Passed, &c.Redirected, &c.FailDropped, &c.FailPassed, &c.Denied, &c.Oversize, &c.Memo} {
 		var perCPU []uint64
 		if err := m.Lookup(uint32(outcome), &perCPU); err != nil {
 			return Counters{}, err

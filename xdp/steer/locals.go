@@ -42,8 +42,9 @@ func (k Kind) String() string {
 type Local struct {
 	Addr      netip.Addr
 	Kind      Kind
-	AnswerARP bool // ARP requests and neighbour solicitations for it are taken
-	FailPass  bool // with no socket the host gets its traffic; otherwise it is dropped
+	AnswerARP bool   // ARP requests and neighbour solicitations for it are taken
+	FailPass  bool   // with no socket the host gets its traffic; otherwise it is dropped
+	ID        uint16 // what the keys of flow memos name it by; 0 where there are none
 }
 
 // key is an address as the program looks it up: 16 bytes, IPv4 as
@@ -54,7 +55,9 @@ func (k key) addr() netip.Addr { return netip.AddrFrom16(k).Unmap() }
 
 // entry is what the program knows of a local.
 type entry struct {
-	failAction, flags, kind, reserved uint8
+	failAction, flags, kind, _ uint8
+	id                         uint16
+	_                          uint16
 }
 
 // Actions of the XDP program and flags of a local, as in bpf/steer.c.
@@ -67,7 +70,7 @@ const (
 )
 
 func (l Local) entry() entry {
-	e := entry{failAction: xdpDrop, kind: uint8(l.Kind)}
+	e := entry{failAction: xdpDrop, kind: uint8(l.Kind), id: l.ID}
 	if l.FailPass {
 		e.failAction = xdpPass
 	}
@@ -86,6 +89,7 @@ func (e entry) local(addr netip.Addr) Local {
 		Kind:      Kind(e.kind),
 		AnswerARP: e.flags&answerARP != 0,
 		FailPass:  e.failAction == xdpPass,
+		ID:        e.id,
 	}
 }
 
@@ -202,7 +206,7 @@ func readLocals(m *ebpf.Map) (map[key]entry, error) {
 	var e objectLocal
 	it := m.Iterate()
 	for it.Next(&k, &e) {
-		found[k] = entry{failAction: e.FailAction, flags: e.Flags, kind: e.Kind, reserved: e.Reserved}
+		found[k] = entry{failAction: e.FailAction, flags: e.Flags, kind: e.Kind, id: e.Id}
 	}
 	if err := it.Err(); err != nil {
 		return nil, fmt.Errorf("read locals: %w", err)

@@ -30,6 +30,50 @@ type objectLocal struct {
 	Flags      uint8
 	Kind       uint8
 	Reserved   uint8
+	Id         uint16
+	Reserved2  uint16
+}
+
+type objectMemoCount struct {
+	_         structs.HostLayout
+	Packets   uint64
+	Bytes     uint64
+	BytesSent uint64
+	Reserved  [5]uint64
+}
+
+type objectMemoEntry struct {
+	_       structs.HostLayout
+	KeyHi   uint64
+	KeyLo   uint64
+	KeyRest uint64
+	Control uint64
+	Nat     uint64
+	ViaHi   uint64
+	ViaLo   uint64
+	Flags   uint8
+	Hits    uint8
+	Seen    uint16
+	Entropy uint32
+}
+
+type objectMemoRoute struct {
+	_         structs.HostLayout
+	State     uint32
+	Ifindex   uint32
+	Mtu       uint32
+	Service   uint32
+	Backend   uint32
+	Port      uint16
+	Op        uint8
+	Flags     uint8
+	Macs      [12]uint8
+	GuePort   uint16
+	Ttl       uint8
+	Reserved  uint8
+	Src       [2]uint64
+	Dst       [2]uint64
+	Reserved2 [7]uint64
 }
 
 type objectSettings struct {
@@ -41,13 +85,20 @@ type objectSettings struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	objectMapConfig = "config"
-	objectMapCounts = "counts"
-	objectMapDenied = "denied"
-	objectMapLocals = "locals"
-	objectMapXsks   = "xsks"
-	objectProgSteer = "steer"
-	objectVarFrags  = "frags"
+	objectMapConfig        = "config"
+	objectMapCounts        = "counts"
+	objectMapDenied        = "denied"
+	objectMapLocals        = "locals"
+	objectMapMemoCounts    = "memo_counts"
+	objectMapMemoEntries   = "memo_entries"
+	objectMapMemoOut       = "memo_out"
+	objectMapMemoRoutes    = "memo_routes"
+	objectMapXsks          = "xsks"
+	objectProgSteer        = "steer"
+	objectVarFrags         = "frags"
+	objectVarMemoRoutesLen = "memo_routes_len"
+	objectVarMemoSeed      = "memo_seed"
+	objectVarMemoSets      = "memo_sets"
 )
 
 // loadObject returns the embedded CollectionSpec for object.
@@ -99,18 +150,25 @@ type objectProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectMapSpecs struct {
-	Config *ebpf.MapSpec `ebpf:"config"`
-	Counts *ebpf.MapSpec `ebpf:"counts"`
-	Denied *ebpf.MapSpec `ebpf:"denied"`
-	Locals *ebpf.MapSpec `ebpf:"locals"`
-	Xsks   *ebpf.MapSpec `ebpf:"xsks"`
+	Config      *ebpf.MapSpec `ebpf:"config"`
+	Counts      *ebpf.MapSpec `ebpf:"counts"`
+	Denied      *ebpf.MapSpec `ebpf:"denied"`
+	Locals      *ebpf.MapSpec `ebpf:"locals"`
+	MemoCounts  *ebpf.MapSpec `ebpf:"memo_counts"`
+	MemoEntries *ebpf.MapSpec `ebpf:"memo_entries"`
+	MemoOut     *ebpf.MapSpec `ebpf:"memo_out"`
+	MemoRoutes  *ebpf.MapSpec `ebpf:"memo_routes"`
+	Xsks        *ebpf.MapSpec `ebpf:"xsks"`
 }
 
 // objectVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectVariableSpecs struct {
-	Frags *ebpf.VariableSpec `ebpf:"frags"`
+	Frags         *ebpf.VariableSpec `ebpf:"frags"`
+	MemoRoutesLen *ebpf.VariableSpec `ebpf:"memo_routes_len"`
+	MemoSeed      *ebpf.VariableSpec `ebpf:"memo_seed"`
+	MemoSets      *ebpf.VariableSpec `ebpf:"memo_sets"`
 }
 
 // objectObjects contains all objects after they have been loaded into the kernel.
@@ -133,11 +191,15 @@ func (o *objectObjects) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectMaps struct {
-	Config *ebpf.Map `ebpf:"config"`
-	Counts *ebpf.Map `ebpf:"counts"`
-	Denied *ebpf.Map `ebpf:"denied"`
-	Locals *ebpf.Map `ebpf:"locals"`
-	Xsks   *ebpf.Map `ebpf:"xsks"`
+	Config      *ebpf.Map `ebpf:"config"`
+	Counts      *ebpf.Map `ebpf:"counts"`
+	Denied      *ebpf.Map `ebpf:"denied"`
+	Locals      *ebpf.Map `ebpf:"locals"`
+	MemoCounts  *ebpf.Map `ebpf:"memo_counts"`
+	MemoEntries *ebpf.Map `ebpf:"memo_entries"`
+	MemoOut     *ebpf.Map `ebpf:"memo_out"`
+	MemoRoutes  *ebpf.Map `ebpf:"memo_routes"`
+	Xsks        *ebpf.Map `ebpf:"xsks"`
 }
 
 func (m *objectMaps) Close() error {
@@ -146,6 +208,10 @@ func (m *objectMaps) Close() error {
 		m.Counts,
 		m.Denied,
 		m.Locals,
+		m.MemoCounts,
+		m.MemoEntries,
+		m.MemoOut,
+		m.MemoRoutes,
 		m.Xsks,
 	)
 }
@@ -154,7 +220,10 @@ func (m *objectMaps) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectVariables struct {
-	Frags *ebpf.Variable `ebpf:"frags"`
+	Frags         *ebpf.Variable `ebpf:"frags"`
+	MemoRoutesLen *ebpf.Variable `ebpf:"memo_routes_len"`
+	MemoSeed      *ebpf.Variable `ebpf:"memo_seed"`
+	MemoSets      *ebpf.Variable `ebpf:"memo_sets"`
 }
 
 // objectPrograms contains all programs after they have been loaded into the kernel.

@@ -19,12 +19,15 @@ type Config struct {
 	// pinned: programs go when the process does, and the host gets the VIPs'
 	// traffic.
 	PinPath string
+	// Memo says how much memory there is for flow memos; nil is none.
+	Memo *MemoConfig
 }
 
 // Steer is the set of XDP programs and their maps. It may be used from any
 // goroutine.
 type Steer struct {
 	pins pins
+	memo memo
 
 	mu      sync.Mutex
 	shared  shared
@@ -63,10 +66,15 @@ func Open(cfg Config) (*Steer, error) {
 		return nil, fmt.Errorf("read the steering program: %w", err)
 	}
 	s := &Steer{pins: p, ifaces: make(map[int]*iface)}
+	if s.memo, err = newMemo(cfg.Memo, spec); err != nil {
+		return nil, err
+	}
 	if s.shared, err = openShared(p, spec); err != nil {
+		s.memo.close()
 		return nil, err
 	}
 	if err := s.readBack(); err != nil {
+		s.memo.close()
 		s.shared.close()
 		return nil, err
 	}
@@ -116,6 +124,7 @@ func (s *Steer) Close() error {
 	for _, i := range s.ifaces {
 		errs = append(errs, i.close())
 	}
+	s.memo.close()
 	s.shared.close()
 	return errors.Join(errs...)
 }

@@ -12,20 +12,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
-// EtherTypes (IEEE 802 numbers).
-#define ETHERTYPE_IPV4      0x0800
-#define ETHERTYPE_ARP       0x0806
-#define ETHERTYPE_VLAN      0x8100 // 802.1Q
-#define ETHERTYPE_IPV6      0x86dd
-#define ETHERTYPE_SVLAN     0x88a8 // 802.1ad
-#define ETHERTYPE_OLD_SVLAN 0x9100 // QinQ before 802.1ad
-
-#define ARP_HARDWARE_ETHERNET 1
-#define ARP_REQUEST           1
-
-#define NEXT_HEADER_ICMPV6 58
-#define ICMPV6_SOLICIT     135 // neighbour solicitation, RFC 4861 section 4.3
-#define NDP_HOP_LIMIT      255 // RFC 4861 section 7.1.1
+#include "memo.h"
+#include "memo_carry.h"
+#include "packet.h"
 
 // Sizes of the tables. Package steer allows half of MAX_LOCALS, so that a set
 // can be replaced by a wholly different one, additions before removals.
@@ -40,17 +29,14 @@
 #define LOCAL_TAKE_IP    1 // IP packets to the address are ours
 #define LOCAL_ANSWER_ARP 2 // ARP requests and solicitations for it are ours
 
-// addr is an IP address in network byte order, IPv4 as ::ffff:a.b.c.d.
-struct addr {
-	__be32 word[4];
-};
-
 // local says what to do with traffic to one address of ours.
 struct local {
 	__u8 fail_action; // XDP_DROP or XDP_PASS: what to do without a socket
 	__u8 flags;       // LOCAL_*
 	__u8 kind;        // for user space only
 	__u8 reserved;
+	__u16 id; // what flow memos know the address by
+	__u16 reserved2;
 };
 
 // denial counts what one denied source has lost; there is one per CPU.
@@ -73,6 +59,7 @@ enum outcome {
 	FAIL_PASSED,  // ours, no socket, fail action pass
 	DENIED,       // ours, source denied: dropped
 	OVERSIZE,     // ours, in several buffers: dropped
+	MEMO,         // ours, forwarded by a flow memo
 	OUTCOMES,
 };
 
@@ -118,72 +105,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } counts SEC(".maps");
-
-struct ethernet {
-	__u8 dst[6];
-	__u8 src[6];
-	__be16 type;
-};
-
-// vlan is a tag from behind its own EtherType on, IEEE 802.1Q section 9.6.
-struct vlan {
-	__be16 tci;
-	__be16 type;
-};
-
-// arp is RFC 826 for IPv4 over Ethernet.
-struct arp {
-	__be16 hardware;
-	__be16 protocol;
-	__u8 hardware_len;
-	__u8 protocol_len;
-	__be16 operation;
-	__u8 sender_mac[6];
-	__u8 sender[4];
-	__u8 target_mac[6];
-	__be32 target;
-};
-
-// ipv4 is RFC 791 section 3.1.
-struct ipv4 {
-	__u8 version_ihl;
-	__u8 tos;
-	__be16 total_len;
-	__be16 id;
-	__be16 frag;
-	__u8 ttl;
-	__u8 protocol;
-	__be16 checksum;
-	__be32 src;
-	__be32 dst;
-};
-
-// ipv6 is RFC 8200 section 3.
-struct ipv6 {
-	__be32 version_class_flow;
-	__be16 payload_len;
-	__u8 next_header;
-	__u8 hop_limit;
-	struct addr src;
-	struct addr dst;
-};
-
-// solicit is a neighbour solicitation, RFC 4861 section 4.3.
-struct solicit {
-	__u8 type;
-	__u8 code;
-	__be16 checksum;
-	__be32 reserved;
-	struct addr target;
-};
-
-// The headers above have no padding, so that they can be laid over a frame.
-_Static_assert(sizeof(struct ethernet) == 14, "Ethernet header");
-_Static_assert(sizeof(struct vlan) == 4, "VLAN tag");
-_Static_assert(sizeof(struct arp) == 28, "ARP packet");
-_Static_assert(sizeof(struct ipv4) == 20, "IPv4 header");
-_Static_assert(sizeof(struct ipv6) == 40, "IPv6 header");
-_Static_assert(sizeof(struct solicit) == 24, "neighbour solicitation");
 
 static __always_inline int is_vlan(__be16 type)
 {
@@ -273,7 +194,7 @@ static __always_inline int ask_ipv6(void *l3, void *end, struct question *q)
 	q->source = ip->src;
 	q->need = LOCAL_TAKE_IP;
 
-	if (ip->next_header == NEXT_HEADER_ICMPV6 && ip->hop_limit == NDP_HOP_LIMIT &&
+	if (ip->next_header == PROTOCOL_ICMPV6 && ip->hop_limit == NDP_HOP_LIMIT &&
 	    (void *)(ns + 1) <= end && ns->type == ICMPV6_SOLICIT && ns->code == 0 &&
 	    solicits(&ip->dst, &ns->target)) {
 		q->address = ns->target;
@@ -385,9 +306,16 @@ int steer(struct xdp_md *ctx)
 	if (q.need == LOCAL_TAKE_IP && is_denied(ctx, &q.source))
 		return end_with(DENIED, XDP_DROP);
 
-	// An AF_XDP socket without XDP_USE_SG would lose the frame uncounted.
-	if (frags && in_several_buffers(ctx) && bpf_map_lookup_elem(&xsks, &queue))
-		return end_with(OVERSIZE, XDP_DROP);
+	if (frags && in_several_buffers(ctx)) {
+		// An AF_XDP socket without XDP_USE_SG would lose the frame uncounted.
+		if (bpf_map_lookup_elem(&xsks, &queue))
+			return end_with(OVERSIZE, XDP_DROP);
+	} else if (memo_sets && q.need == LOCAL_TAKE_IP) {
+		int action = memo_carry(ctx, local->id);
+
+		if (action != MEMO_NONE)
+			return end_with(MEMO, action);
+	}
 
 	switch (bpf_redirect_map(&xsks, queue, local->fail_action)) {
 	case XDP_REDIRECT:

@@ -119,6 +119,7 @@ func (n *Node) steering() map[string]uint64 {
 		sum["fail_passed"] += c.FailPassed
 		sum["denied"] += c.Denied
 		sum["oversize"] += c.Oversize
+		sum["memo"] += c.Memo
 	}
 	return sum
 }
