@@ -9,6 +9,7 @@ import (
 	"fairlead/dataplane/fib"
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ledger"
+	"fairlead/dataplane/memo"
 	"fairlead/dataplane/nic"
 	"fairlead/dataplane/packet"
 	"fairlead/dataplane/packet/packettest"
@@ -127,12 +128,16 @@ func manyBackends(vip string) []string {
 
 func benchmarkWorker(b *testing.B, svc testService, flows int) {
 	l := newLoop(b, svc.vip, flows)
-	w := loopWorker(b, l, testFIB([]testService{svc}), flows)
+	now := flow.Time(1000)
+	w := loopWorker(b, l, testFIB([]testService{svc}), flows, &now)
 	// Open every flow once.
 	one := &sequence{loop: l}
 	w.Queues[0].Queue = one
-	for one.next < uint32(flows) {
-		w.Step()
+	for range 2 { // the second packet, a while after the first, leaves a memo
+		for one.next = 0; one.next < uint32(flows); {
+			w.Step()
+		}
+		now += 2000
 	}
 	w.Queues[0].Queue = l
 	for w.Step() > 0 {
@@ -193,7 +198,7 @@ func newLoop(b *testing.B, vip string, flows int) *loop {
 	return l
 }
 
-func loopWorker(b *testing.B, l *loop, builder *fib.Builder, flows int) *dataplane.Worker {
+func loopWorker(b *testing.B, l *loop, builder *fib.Builder, flows int, now *flow.Time) *dataplane.Worker {
 	image, err := builder.Encode(1)
 	if err != nil {
 		b.Fatal(err)
@@ -203,16 +208,20 @@ func loopWorker(b *testing.B, l *loop, builder *fib.Builder, flows int) *datapla
 		b.Fatal(err)
 	}
 	var snaps dataplane.Publisher
-	snaps.Publish(s)
 	size := max(1024, flows*5/4)
 	table, err := flow.New(make([]byte, flow.Size(size)), flow.Config{Flows: size, Workers: 1})
 	if err != nil {
 		b.Fatal(err)
 	}
-	now := flow.Time(1000)
+	memos, err := memo.NewPrivate(flows, 1024, memo.Seed{1, 2})
+	if err != nil {
+		b.Fatal(err)
+	}
+	snaps.Memos = memos
+	snaps.Publish(s)
 	w, err := dataplane.NewWorker(dataplane.Config{
-		Pool: l.pool, Queues: []dataplane.PortQueue{{Port: 0, Queue: l}, {Port: 1, Queue: sink{l}}}, Flows: table, Snapshots: &snaps,
-		Counters: ledger.New(256, 256), Clock: func() flow.Time { return now }, HoldMost: 64,
+		Pool: l.pool, Queues: []dataplane.PortQueue{{Port: 0, Queue: l}, {Port: 1, Queue: sink{l}}}, Flows: table, Snapshots: &snaps, Memos: memos,
+		Counters: ledger.New(256, 256), Clock: func() flow.Time { return *now }, HoldMost: 64,
 	})
 	if err != nil {
 		b.Fatal(err)

@@ -19,33 +19,32 @@ type batch struct {
 	locals [nic.BatchSize]*fib.Local
 	keys   [nic.BatchSize]flow.Key
 	hashes [nic.BatchSize]uint64
+	shortcuts
 }
 
-// classify is the first pass: parse every frame, find the address of ours it
-// was sent to, give later fragments their ports, and hash what the flow table
+// classify is the first pass for one frame: parse it, find the address of ours
+// it was sent to, give a later fragment its ports, and hash what the flow table
 // is to be asked.
-func (w *Worker) classify(b *batch) {
-	for i := range b.n {
-		b.done[i], b.keyed[i] = false, false
-		b.hashes[i] = 0
-		info := &b.infos[i]
-		frame := w.Pool.Bytes(b.frames[i])
-		if r := packet.Parse(frame, info); r != reason.None {
-			w.discard(b.frames[i], r)
-			b.done[i] = true
-			continue
-		}
-		b.locals[i] = w.snapshot.Local(target(frame, info))
-		if b.locals[i] == nil || b.locals[i].Kind == fib.LocalTunnel {
-			continue
-		}
-		if info.Frag&packet.FragAny != 0 && !w.fragment(b, i) {
-			b.done[i] = true
-			continue
-		}
-		if b.keyed[i] = keyOf(info, b.locals[i], &b.keys[i]); b.keyed[i] {
-			b.hashes[i] = w.Flows.Hash(&b.keys[i])
-		}
+func (w *Worker) classify(b *batch, i int) {
+	b.done[i], b.keyed[i] = false, false
+	b.hashes[i] = 0
+	info := &b.infos[i]
+	frame := w.Pool.Bytes(b.frames[i])
+	if r := packet.Parse(frame, info); r != reason.None {
+		w.discard(b.frames[i], r)
+		b.done[i] = true
+		return
+	}
+	b.locals[i] = w.snapshot.Local(target(frame, info))
+	if b.locals[i] == nil || b.locals[i].Kind == fib.LocalTunnel {
+		return
+	}
+	if info.Frag&packet.FragAny != 0 && !w.fragment(b, i) {
+		b.done[i] = true
+		return
+	}
+	if b.keyed[i] = keyOf(info, b.locals[i], &b.keys[i]); b.keyed[i] {
+		b.hashes[i] = w.Flows.Hash(&b.keys[i])
 	}
 }
 

@@ -10,7 +10,9 @@ func (w *Worker) OpenUnknown() {
 	if w.receive(0) != 1 {
 		panic("there is not one frame")
 	}
-	w.classify(b)
+	for i := range b.n {
+		w.classify(b, i)
+	}
 	in := Input{Snapshot: w.snapshot, Frame: w.Pool.Bytes(b.frames[0]), Info: &b.infos[0], Local: b.locals[0]}
 	w.hash = b.hashes[0]
 	v := none

@@ -26,6 +26,7 @@ func (w *Worker) handle(b *batch, i int) {
 			in.Affinity = &w.sticky
 		}
 	}
+	w.at = i
 	v := none
 	decide(&in, &v)
 	if v.FlowOp == FlowReplace && w.affinity(in.Local, info, &w.sticky) {
@@ -45,7 +46,7 @@ func (w *Worker) handle(b *batch, i int) {
 // worker's flow, and is decided upon as such.
 func (w *Worker) open(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 	if v.FlowOp == FlowReplace {
-		w.flows.Forget(ref, in.Flow)
+		w.forget(ref, in.Flow)
 	}
 	in.Flow, in.Dir, in.Affinity = &w.created, flow.Forward, nil
 	if ref, ours := w.record(f, in, &w.created, v); !ours {
@@ -88,9 +89,11 @@ func (w *Worker) carryOut(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 	}
 	switch v.FlowOp {
 	case FlowTouch:
-		w.touch(f, in, ref)
+		w.touch(f, in, ref, v)
 	case FlowForget:
-		w.flows.Forget(ref, in.Flow)
+		w.forget(ref, in.Flow)
+	case FlowReset:
+		w.reset(in, ref, v)
 	}
 	switch {
 	case v.Action == reason.Drop:
@@ -108,17 +111,42 @@ func (w *Worker) carryOut(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 }
 
 // touch advances the flow's state and idle time, and follows a client whose
-// packets have begun to come another way.
-func (w *Worker) touch(f nic.Frame, in *Input, ref flow.Ref) {
-	svc := &w.snapshot.Services()[fib.ID(in.Flow.ServiceID).Slot()]
-	w.Flows.Advance(ref, in.Flow, in.Dir, in.Info.TCPFlags, w.now, w.timeouts[svc.Timeouts].of(in.Info.Proto))
-	if in.Flow.SNAT == 0 || in.Dir != flow.Forward {
+// packets have begun to come another way. What memos say of the flow is dropped
+// after what they were made of has changed, and renewed when nothing has.
+func (w *Worker) touch(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
+	fl := in.Flow
+	svc := &w.snapshot.Services()[fib.ID(fl.ServiceID).Slot()]
+	to := w.timeouts[svc.Timeouts].of(in.Info.Proto)
+	before := fl.State
+	w.Flows.Advance(ref, fl, in.Dir, in.Info.TCPFlags, w.now, to)
+	if fl.SNAT != 0 && in.Dir == flow.Forward {
+		mac := packet.Ethernet(w.Pool.Bytes(f)).SrcMAC()
+		if !w.Flows.IsPeer(fl.Via, f.Port, mac) {
+			w.Flows.SetVia(ref, fl, w.Flows.PeerOf(f.Port, mac))
+			w.dropMemos(fl)
+		}
+	}
+	if w.Memos == nil {
 		return
 	}
-	mac := packet.Ethernet(w.Pool.Bytes(f)).SrcMAC()
-	if !w.Flows.IsPeer(in.Flow.Via, f.Port, mac) {
-		w.Flows.SetVia(ref, in.Flow, w.Flows.PeerOf(f.Port, mac))
+	if before.Plain() && !fl.State.Plain() {
+		w.dropMemos(fl)
+	} else if w.main.plain[w.at] {
+		w.remember(f, in, ref, v, to.At(fl.State))
 	}
+}
+
+// reset notes that a flow's connection is reset from our side.
+func (w *Worker) reset(in *Input, ref flow.Ref, v *Verdict) {
+	to := &w.timeouts[w.snapshot.Services()[v.Service].Timeouts]
+	w.Flows.Advance(ref, in.Flow, flow.Reply, packet.TCPFlagRST, w.now, to.of(in.Info.Proto))
+	w.dropMemos(in.Flow)
+}
+
+// forget ends a flow.
+func (w *Worker) forget(ref flow.Ref, f *flow.Flow) {
+	w.flows.Forget(ref, f)
+	w.dropMemos(f)
 }
 
 // record enters a new flow into the table. Methods with direct reply can do

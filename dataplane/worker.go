@@ -9,6 +9,7 @@ import (
 	"fairlead/dataplane/fib"
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ledger"
+	"fairlead/dataplane/memo"
 	"fairlead/dataplane/nic"
 	"fairlead/dataplane/packet"
 	"fairlead/dataplane/reason"
@@ -24,6 +25,7 @@ type Config struct {
 	Flows     *flow.Table
 	Index     int // which of the flow table's workers this is
 	Snapshots *Publisher
+	Memos     *memo.Table // optional: verdicts remembered for the plain packets of established flows
 	Counters  ledger.Counters
 	Clock     func() flow.Time
 	HoldMost  int // fragments it may ever hold; the snapshot's setting applies below that
@@ -63,7 +65,11 @@ type Worker struct {
 
 	now     flow.Time
 	answers limiter
-	entropy uint32 // counts tunnel packets that may be fragmented on the way: their IP identification
+	at      int       // the place in its batch of the packet in hand
+	memo    memo.Memo // of the packet in hand
+	ways    wayCache
+	ifIndex [nic.MaxPorts]uint32 // of the snapshot's interfaces
+	entropy uint32               // counts tunnel packets that may be fragmented on the way: their IP identification
 	nat     rewrite.NATArgs
 	via     [6]byte   // where the packet in hand goes back to
 	hash    uint64    // of the packet in hand: the flow table's, and the entropy of its tunnel
@@ -110,6 +116,9 @@ func NewWorker(cfg Config) (*Worker, error) {
 			w.tx[q.Port] = q.Queue
 		}
 		w.missing[i] = (cfg.Pool.Chunks() - spare(cfg.Pool)) / len(cfg.Queues) // its share, or as much of it as the fill ring takes
+	}
+	if cfg.Memos != nil {
+		cfg.Flows.OnEvict(w.dropMemos)
 	}
 	return w, nil
 }
@@ -184,18 +193,28 @@ func (w *Worker) Step() int {
 	return work
 }
 
-// process carries one batch through both passes. Between them the flow table's
-// lines are touched, first the index's and then the records', in loops so short
-// that the processor has many of their cache misses under way at a time.
+// process carries one batch through all passes: which packets have a memo; what
+// the others are; and then all of them in their order. Between the first two and
+// the last, tables' lines are touched in loops so short that the processor has
+// many of their cache misses under way at a time.
 func (w *Worker) process(b *batch) {
-	w.classify(b)
-	for _, hash := range b.hashes[:b.n] {
-		w.Flows.Touch(hash)
+	w.findShortcuts(b)
+	for _, i := range b.slow[:b.slows] {
+		w.classify(b, int(i))
 	}
-	for _, hash := range b.hashes[:b.n] {
-		w.Flows.TouchRecord(hash)
+	for _, i := range b.slow[:b.slows] {
+		w.Flows.Touch(b.hashes[i])
+	}
+	for _, i := range b.slow[:b.slows] {
+		w.Flows.TouchRecord(b.hashes[i])
 	}
 	for i := range b.n {
+		if b.known[i] {
+			if w.shortcut(b, i) {
+				continue
+			}
+			w.classify(b, i) // an earlier packet of the batch has changed its flow
+		}
 		if !b.done[i] {
 			w.handle(b, i)
 		}
@@ -229,6 +248,11 @@ func (w *Worker) Close() {
 // adopt prepares what Bind and Advance need of a new snapshot.
 func (w *Worker) adopt(s *fib.Snapshot) {
 	w.snapshot = s
+	for port := range w.ifIndex {
+		if in := s.Interface(uint16(port)); in != nil {
+			w.ifIndex[port] = in.IfIndex
+		}
+	}
 	w.snat4, w.snat6 = nil, nil
 	for i := range s.SNATs() {
 		n := s.SNAT(uint32(i))

@@ -16,6 +16,11 @@ const (
 	// packets.
 	deadlineStep = 256
 
+	// MaxExtension is by how many milliseconds Extend may move a deadline
+	// beyond the flow's timeout. Advance leaves a deadline alone that lies so
+	// far ahead.
+	MaxExtension = 10_000
+
 	// streamAfter is how long, in milliseconds, a flow of which only one
 	// direction is seen must have lasted to count as a stream.
 	streamAfter = 1000
@@ -67,7 +72,11 @@ func (t *Table) Advance(ref Ref, f *Flow, dir Direction, tcpFlags uint8, now Tim
 		}
 		deadline := now + Time(min(timeout, MaxTimeout))
 		step := int32(min(deadlineStep, timeout/4))
-		if moved := int32(deadline - old.deadline()); next == old && moved < step && moved > -step {
+		ahead := step
+		if next.state().Plain() {
+			ahead += MaxExtension
+		}
+		if moved := int32(deadline - old.deadline()); next == old && moved < step && moved > -ahead {
 			return
 		}
 		next = next.withDeadline(deadline)
@@ -162,6 +171,32 @@ func (t *Table) Refresh(ref Ref, f *Flow, now Time, timeout uint32) bool {
 	}
 	f.Deadline = deadline
 	return true
+}
+
+// Extend moves the deadline of the flow f forward to at least the given time,
+// at most MaxExtension beyond what Advance would make it. It reports whether the
+// flow is still what f says: see Holds.
+func (t *Table) Extend(ref Ref, f *Flow, deadline Time) bool {
+	later := func(l life) life {
+		if l.deadline().Before(deadline) {
+			return l.withDeadline(deadline)
+		}
+		return l
+	}
+	return t.change(ref, f, later) && t.Holds(ref, f)
+}
+
+// Holds reports whether the flow is still what its copy f says in everything
+// that matters to its plain packets: it lives, is established, a stream or
+// unreplied, has the same backend, and its client is reached the same way.
+func (t *Table) Holds(ref Ref, f *Flow) bool {
+	if uint64(ref) >= uint64(len(t.records)) {
+		return false
+	}
+	r := &t.records[ref]
+	l, ident := r.life(), r.load(wordIdent)
+	return uint32(ident&seqMask) == f.seq && uint32(ident>>backendAt) == f.BackendID &&
+		l&(lifeDead|lifeResting) == 0 && l.state().Plain() && l.via() == f.Via
 }
 
 // SetVia records the link-layer way back to the flow's client.

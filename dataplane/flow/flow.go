@@ -62,6 +62,12 @@ const (
 	StateAffinity                 // a session affinity record
 )
 
+// Plain reports whether a packet that opens, ends or resets nothing leaves a
+// flow in this state as it is but for its deadline.
+func (s State) Plain() bool {
+	return s == StateEstablished || s == StateStream || s == StateUnreplied
+}
+
 // Flow is a copy of what the table knows of one flow.
 type Flow struct {
 	Client      packet.Addr
@@ -103,4 +109,15 @@ const NoRef = ^Ref(0)
 // Timeouts are the idle times in milliseconds that a flow's state is given.
 type Timeouts struct {
 	HalfOpen, Established, FinWait, Closed, Unreplied, Stream uint32
+}
+
+// At is the idle time of a flow in a plain state.
+func (t *Timeouts) At(s State) uint32 {
+	switch s {
+	case StateEstablished:
+		return t.Established
+	case StateStream:
+		return t.Stream
+	}
+	return t.Unreplied
 }

@@ -266,9 +266,20 @@ func (w *Worker) search(now Time) (uint32, bool) {
 		w.moveHand()
 		return 0, false
 	}
+	if w.t.onEvict != nil && victimLife.state().Plain() {
+		w.tellEvicted(victim)
+	}
 	w.release(victim)
 	w.count.evicted[rank].Add(1)
 	return victim, true
+}
+
+// tellEvicted reports a record that was just killed and is not yet released.
+func (w *Worker) tellEvicted(rec uint32) {
+	var f Flow
+	if _, ok := w.t.records[rec].read(&f); ok {
+		w.t.onEvict(&f)
+	}
 }
 
 // moveHand puts the hand somewhere else.

@@ -68,6 +68,7 @@ type Table struct {
 	workers []*Worker
 	guard   uint32
 	locks   [stripes]spinLock
+	onEvict func(*Flow)
 }
 
 // bucket is one cache line of the index: word 0 counts the keys that passed
@@ -158,6 +159,11 @@ func openHeader(hdr []uint64, cfg Config, buckets int) (adopted bool, err error)
 		return false, fmt.Errorf("%w: the memory holds something else (magic %#x)", ErrGeometry, m)
 	}
 }
+
+// OnEvict has fn told of every flow in a plain state that is evicted to make
+// room, after no lookup finds it any more. fn is called by the worker that
+// evicts, keeps no pointer, and is set before the table is used.
+func (t *Table) OnEvict(fn func(*Flow)) { t.onEvict = fn }
 
 // Worker is the i-th worker's way to add flows, from 0 to Config.Workers-1.
 func (t *Table) Worker(i int) *Worker { return t.workers[i] }

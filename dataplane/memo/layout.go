@@ -13,13 +13,13 @@ import "fairlead/dataplane/packet"
 //	3     control: lease | route | route's generation | sequence
 //	4     NAT: source port | destination port | header checksum delta | transport checksum delta
 //	5     NAT forward: MAC address of the client's last hop (bits 0-47, first byte highest); reply: client address, high half
-//	6     NAT forward: kernel's number of the interface its packets come in by; reply: client address, low half
+//	6     NAT forward: the interface its packets come in by (Ingress); reply: client address, low half
 //	7     entropy | seen | hits | flags
 //
-// A zero control word is an empty entry. Whoever changes an entry swaps the
-// control word to busy first and publishes the new one last, with the next
-// sequence number; a reader takes the control word before and after
-// everything else, and has read nothing when the two differ.
+// An entry whose control word has generation 0 holds nothing. Whoever changes
+// an entry makes its control word such a one first (busy) and publishes the new
+// one last, with the next sequence number; a reader takes the control word
+// before and after everything else, and has read nothing when the two differ.
 type entry [8]uint64
 
 const (
@@ -34,14 +34,15 @@ const (
 )
 
 // Parts of the control word. The lease is the last millisecond of the
-// machine's monotonic clock, modulo 2^32, at which the memo holds.
+// machine's monotonic clock, modulo 2^32, at which the memo holds. The sequence
+// counts the contents the entry has had.
 const (
 	leaseAt = 32
 	routeAt = 16
 	genAt   = 8
 	genMask = 0xff
 	seqMask = 0xff
-	busy    = 1 // generation 0, route 0: no reader takes it for a memo
+	busy    = 0xffff << routeAt // with generation 0: being written since the lease's time
 )
 
 // Parts of the NAT word: the checksum deltas are 16-bit ones' complement sums
@@ -94,12 +95,14 @@ type Route struct {
 	Flags   uint8
 	DstMAC  [6]byte
 	SrcMAC  [6]byte
-	GUEPort uint16 // GUE: UDP destination port
-	TTL     uint8  // IPIP, GUE: of the outer header
-	_       uint8
+	GUEPort uint16      // GUE: UDP destination port
+	TTL     uint8       // IPIP, GUE: of the outer header
+	Last    uint8       // the generation this place was valid under last; 0: never
 	Src     packet.Addr // NAT: new source; IPIP, GUE: outer source
 	Dst     packet.Addr // NAT forward: new destination; IPIP, GUE: outer destination
-	_       [5]uint64   // to two cache lines
+	Sum     uint32      // IPIP, GUE over IPv4: sum of those words of the outer header that are the same for every packet
+	NextHop uint32      // index in the snapshot it was built from, fib.NoIndex for replies; for traces
+	_       [4]uint64   // to two cache lines
 }
 
 // Route flags.
@@ -110,11 +113,15 @@ const (
 	InKernel
 )
 
-// Count is what went by one route on one CPU of the kernel's, written by the
-// XDP program. It has a cache line of its own.
+// Count is what went by one route on one CPU of the kernel's. It has a cache
+// line of its own. The XDP program writes the first three words; the others are
+// how much of those the ledger has already, written by user space, so that a
+// new process goes on where the last one stopped.
 type Count struct {
 	Packets   uint64
 	Bytes     uint64 // of frames as received
 	BytesSent uint64 // of frames as sent
-	_         [5]uint64
+
+	packets, bytes, bytesSent uint64
+	_                         [2]uint64
 }

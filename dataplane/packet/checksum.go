@@ -146,6 +146,10 @@ func (d Delta) Apply(check uint16) uint16 {
 	return ^fold64(uint64(^check) + uint64(d))
 }
 
+// Folded is the changes as one 16-bit ones' complement number, for a Delta to
+// be kept and applied later; it is 0 only when there is no change.
+func (d Delta) Folded() uint16 { return fold64(uint64(d)) }
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var zeroChecksum [4]byte

@@ -1,0 +1,171 @@
+package memo
+
+import (
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+
+	"fairlead/dataplane/flow"
+)
+
+// Table is the memos and the routes they share. Lookups and grants may come
+// from any goroutine.
+type Table struct {
+	entries []entry
+	sets    uint64 // number of sets - 1
+	seed    Seed
+	kernel  bool // the XDP program has the table too
+	ways
+}
+
+// Sizes of an entry, a route and a count in bytes.
+const (
+	EntrySize = int(unsafe.Sizeof(entry{}))
+	RouteSize = int(unsafe.Sizeof(Route{}))
+	CountSize = int(unsafe.Sizeof(Count{}))
+)
+
+// MaxRoutes is the most routes a table can have.
+const MaxRoutes = 1 << 16
+
+// Config is the memory a table lies in.
+type Config struct {
+	Entries []byte // a power of two of entries, at least 2
+	Routes  []byte // 1 to MaxRoutes routes
+	Seed    Seed
+	Kernel  bool // the memory is an XDP program's maps
+}
+
+func leaseOf(control uint64) flow.Time { return flow.Time(control >> leaseAt) }
+
+// EntriesFor is the number of entries for so many flow directions: a power of
+// two that they fill to two thirds at most, so that hardly any finds its four
+// places taken.
+func EntriesFor(directions int) int {
+	return 1 << bits.Len(uint(max(directions, 1)*3/2))
+}
+
+// New lays a table over its memory. What another process has left there is
+// void: all its routes are made invalid.
+func New(cfg Config) (*Table, error) {
+	entries, routes := len(cfg.Entries)/EntrySize, len(cfg.Routes)/RouteSize
+	switch {
+	case entries < 2 || entries&(entries-1) != 0 || len(cfg.Entries)%EntrySize != 0:
+		return nil, fmt.Errorf("memo: memory of %d bytes does not hold a power of two of entries", len(cfg.Entries))
+	case routes < 1 || routes > MaxRoutes:
+		return nil, fmt.Errorf("memo: memory for %d routes, 1 to %d are possible", routes, MaxRoutes)
+	case uintptr(unsafe.Pointer(&cfg.Entries[0]))%uintptr(EntrySize) != 0 || uintptr(unsafe.Pointer(&cfg.Routes[0]))%8 != 0:
+		return nil, fmt.Errorf("memo: the memory is not aligned")
+	}
+	t := &Table{
+		entries: unsafe.Slice((*entry)(unsafe.Pointer(&cfg.Entries[0])), entries),
+		sets:    uint64(entries/2 - 1), seed: cfg.Seed, kernel: cfg.Kernel,
+	}
+	t.ways.init(unsafe.Slice((*Route)(unsafe.Pointer(&cfg.Routes[0])), routes))
+	return t, nil
+}
+
+// InKernel reports whether an XDP program applies the table's memos too.
+func (t *Table) InKernel() bool { return t.kernel }
+
+// Hash places a key in this table.
+func (t *Table) Hash(k *Key) uint64 { return Hash(k, &t.seed) }
+
+// The four places of a key: two neighbours in each of two sets.
+func (t *Table) first(hash uint64) *entry { return &t.entries[hash&t.sets<<1|hash>>63] }
+
+func (t *Table) place(hash uint64, i int) *entry {
+	at := hash & t.sets << 1
+	if i >= 2 {
+		at = hash >> 32 & t.sets << 1
+	}
+	return &t.entries[at|(hash>>63^uint64(i&1))]
+}
+
+// Touch reads the line a lookup begins with, so that the misses of a batch
+// overlap. It reports whether the line seems to be that of the key.
+func (t *Table) Touch(k *Key, hash uint64) bool {
+	return atomic.LoadUint64(&t.first(hash)[wordRest]) == k.Rest
+}
+
+// TouchOthers reads the lines a lookup goes on with.
+func (t *Table) TouchOthers(hash uint64) uint64 {
+	return atomic.LoadUint64(&t.place(hash, 1)[wordRest]) + atomic.LoadUint64(&t.place(hash, 2)[wordRest]) + atomic.LoadUint64(&t.place(hash, 3)[wordRest])
+}
+
+// Has reports whether a memo of the key is in one of the places that TouchOthers
+// reads.
+func (t *Table) Has(k *Key, hash uint64) bool { return t.other(k, hash) != nil }
+
+// Memo is what a lookup found: a copy of an entry, and its route.
+type Memo struct {
+	Route   *Route
+	nat     uint64
+	viaHi   uint64
+	viaLo   uint64
+	entropy uint32
+}
+
+// Find looks the memo of a key up and copies it. It is false when there is none
+// that holds at this time.
+func (t *Table) Find(k *Key, hash uint64, now flow.Time, m *Memo) bool {
+	e := t.first(hash)
+	if atomic.LoadUint64(&e[wordRest]) != k.Rest || atomic.LoadUint64(&e[wordLo]) != k.Lo || atomic.LoadUint64(&e[wordHi]) != k.Hi {
+		if e = t.other(k, hash); e == nil {
+			return false
+		}
+	}
+	return t.read(e, k, now, m)
+}
+
+// other finds a key's entry in the places behind the first.
+func (t *Table) other(k *Key, hash uint64) *entry {
+	for i := 1; i < 4; i++ {
+		e := t.place(hash, i)
+		if e.has(k) {
+			return e
+		}
+	}
+	return nil
+}
+
+func (e *entry) has(k *Key) bool {
+	return atomic.LoadUint64(&e[wordRest]) == k.Rest && atomic.LoadUint64(&e[wordLo]) == k.Lo && atomic.LoadUint64(&e[wordHi]) == k.Hi
+}
+
+// read copies an entry if it is the key's, complete, and holds.
+func (t *Table) read(e *entry, k *Key, now flow.Time, m *Memo) bool {
+	control := atomic.LoadUint64(&e[wordControl])
+	r := t.route(control)
+	if r == nil || leaseOf(control).Before(now) || !e.has(k) {
+		return false
+	}
+	use := atomic.LoadUint64(&e[wordUse])
+	m.nat, m.viaHi, m.viaLo = atomic.LoadUint64(&e[wordNAT]), atomic.LoadUint64(&e[wordViaHi]), atomic.LoadUint64(&e[wordViaLo])
+	m.Route, m.entropy = r, uint32(use>>entropyAt)
+	if atomic.LoadUint64(&e[wordControl]) != control {
+		return false
+	}
+	if t.kernel && use&forKernel == 0 {
+		e.hit(use, r)
+	}
+	return true
+}
+
+// promoteAfter is how many packets a flow has sent by its memo in user space
+// when the kernel may take it over: those who only ever send a few never get
+// there.
+const promoteAfter = 8
+
+// hit counts a use of a memo that the kernel may not use yet.
+func (e *entry) hit(use uint64, r *Route) {
+	if r.Flags&InKernel == 0 {
+		return
+	}
+	next := use + 1<<hitsAt
+	if use>>hitsAt&hitsMask >= promoteAfter {
+		next = use&^(hitsMask<<hitsAt) | forKernel
+	}
+	atomic.CompareAndSwapUint64(&e[wordUse], use, next)
+}

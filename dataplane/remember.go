@@ -1,0 +1,93 @@
+package dataplane
+
+import (
+	"fairlead/dataplane/fib"
+	"fairlead/dataplane/flow"
+	"fairlead/dataplane/memo"
+	"fairlead/dataplane/nic"
+	"fairlead/dataplane/packet"
+	"fairlead/dataplane/reason"
+)
+
+// wayCache is the routes that a worker has lately granted memos by.
+type wayCache [256]struct {
+	id  memo.Identity
+	way memo.Way
+}
+
+// remember grants a memo for packets like the one in hand, which is plain: they
+// go as verdict v says for as long as the flow is what it is, the snapshot says
+// the same of it, and the lease runs. The flow's record lasts longer, by its
+// idle time, so packets need not touch it.
+func (w *Worker) remember(f nic.Frame, in *Input, ref flow.Ref, v *Verdict, timeout uint32) {
+	fl := in.Flow
+	lease := memo.Lease(timeout)
+	if v.Action != reason.Transmit || v.MTU != 0 || lease == 0 || !fl.State.Plain() || fl.State == flow.StateUnreplied && fl.SNAT == 0 {
+		return
+	}
+	var g memo.Grant
+	id := memo.Identity{Service: fib.ID(fl.ServiceID), Backend: fib.ID(fl.BackendID), VIP: fl.VIP, SNAT: fl.SNAT}
+	from := memo.Ends{Src: in.Info.Src, Dst: in.Info.Dst, SrcPort: in.Info.SrcPort, DstPort: in.Info.DstPort}
+	switch v.Op {
+	case OpNATForward:
+		to := w.toBackend(fl)
+		if to.Dst != w.snapshot.Backend(v.Backend).Addr {
+			return
+		}
+		g = memo.ForwardGrant(&from, (*memo.Ends)(to), packet.Ethernet(w.Pool.Bytes(f)).SrcMAC(), memo.Ingress(f.Port, w.ifIndex[f.Port]))
+	case OpNATReply:
+		g = memo.ReplyGrant(&from, (*memo.Ends)(w.toClient(fl)))
+		id.Reply = true
+		var ok bool
+		if id.Port, id.MAC, ok = w.Flows.Peer(fl.Via); !ok {
+			return
+		}
+	case OpIPIP, OpGUE, OpL2:
+		g = memo.DirectGrant(uint32(w.hash >> 32))
+	default:
+		return
+	}
+	way, ok := w.way(&id)
+	if !ok || !w.Memos.InForce(w.snapshot.Generation()) || !w.Flows.Extend(ref, fl, w.now+flow.Time(timeout+lease)) {
+		return
+	}
+	k := &w.main.memoKeys[w.at]
+	if w.Memos.Put(k, w.main.places[w.at], way, &g, w.now, w.now+flow.Time(lease)) && !w.Flows.Holds(ref, fl) {
+		w.Memos.Drop(k)
+	}
+}
+
+// way is the route of an identity.
+func (w *Worker) way(id *memo.Identity) (memo.Way, bool) {
+	at := id.Service.Slot()*31 + id.Backend.Slot()*7 + uint32(id.MAC[5])
+	if id.Reply {
+		at++
+	}
+	c := &w.ways[at%uint32(len(w.ways))]
+	if c.id == *id && w.Memos.Valid(c.way) {
+		w.Memos.Used(c.way, w.now)
+		return c.way, true
+	}
+	way, ok := w.Memos.Way(w.snapshot, id, w.now)
+	if ok {
+		c.id, c.way = *id, way
+	}
+	return way, ok
+}
+
+// dropMemos forgets the memos of a flow that has changed.
+func (w *Worker) dropMemos(f *flow.Flow) {
+	if w.Memos != nil {
+		DropMemos(w.Memos, f)
+	}
+}
+
+// DropMemos forgets the memos of both directions of a flow.
+func DropMemos(t *memo.Table, f *flow.Flow) {
+	k := memo.MakeKey(f.Client, f.ClientPort, f.VIPPort, f.VIP, f.Proto)
+	t.Drop(&k)
+	if f.SNAT != 0 {
+		k = memo.MakeKey(f.Backend, f.BackendPort, f.SNATPort, f.SNAT, f.Proto)
+		t.Drop(&k)
+	}
+}
