@@ -10,6 +10,7 @@ import (
 	"fairlead/dataplane/fib"
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ledger"
+	"fairlead/dataplane/memo"
 	"fairlead/dataplane/nic"
 	"fairlead/dataplane/nic/nictest"
 	"fairlead/dataplane/packet"
@@ -35,6 +36,7 @@ type node struct {
 	flows  *flow.Table
 	now    flow.Time
 	gen    uint64
+	memos  *memo.Table
 	quiet  bool // keep no verdicts and no frames
 	traces []dataplane.Verdict
 }
@@ -55,6 +57,11 @@ func newNode(t testing.TB, services ...testService) *node {
 
 func newNodeWith(t testing.TB, qc nictest.Config, services ...testService) *node {
 	t.Helper()
+	return makeNode(t, qc, true, services...)
+}
+
+func makeNode(t testing.TB, qc nictest.Config, memos bool, services ...testService) *node {
+	t.Helper()
 	n := &node{t: t, b: testFIB(services), now: 1000}
 	mem := make([]byte, 2048*2048)
 	var err error
@@ -74,8 +81,14 @@ func newNodeWith(t testing.TB, qc nictest.Config, services ...testService) *node
 	}
 	counters := ledger.New(256, 256)
 	n.ledger = counters.Ledger
+	if memos {
+		if n.memos, err = memo.NewPrivate(4096, 64, memo.Seed{3, 4}); err != nil {
+			t.Fatal(err)
+		}
+		n.snaps.Memos = n.memos
+	}
 	n.worker, err = dataplane.NewWorker(dataplane.Config{
-		Pool: n.pool, Queues: ports, Flows: n.flows, Snapshots: &n.snaps, Counters: counters,
+		Pool: n.pool, Queues: ports, Flows: n.flows, Snapshots: &n.snaps, Memos: n.memos, Counters: counters,
 		Clock: func() flow.Time { return n.now }, HoldMost: 64, PassToHost: true,
 		Trace: func(_ uint64, v dataplane.Verdict) {
 			if !n.quiet {

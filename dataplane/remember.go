@@ -52,7 +52,7 @@ func (w *Worker) remember(f nic.Frame, in *Input, ref flow.Ref, v *Verdict, time
 		return
 	}
 	k := &w.main.memoKeys[w.at]
-	if w.Memos.Put(k, w.main.places[w.at], way, &g, w.now, w.now+flow.Time(lease)) && !w.Flows.Holds(ref, fl) {
+	if w.Memos.Put(k, w.main.memoHash[w.at], way, &g, w.now, w.now+flow.Time(lease)) && !w.Flows.Holds(ref, fl) {
 		w.Memos.Drop(k)
 	}
 }

@@ -12,8 +12,9 @@ type shortcuts struct {
 	known    [nic.BatchSize]bool // there seems to be a memo for it
 	packets  [nic.BatchSize]memo.Plain
 	memoKeys [nic.BatchSize]memo.Key
-	places   [nic.BatchSize]uint64
-	slow     [nic.BatchSize]uint8 // the frames without a memo, in their order
+	memoHash [nic.BatchSize]uint64
+	places   [nic.BatchSize]memo.Place
+	slow     [nic.BatchSize + 1]uint8 // the frames without a memo, in their order
 	slows    int
 }
 
@@ -31,21 +32,26 @@ func (w *Worker) findShortcuts(b *batch) {
 	for i := range b.n {
 		b.plain[i] = w.placeMemo(b, i)
 	}
+	for _, hash := range b.memoHash[:b.n] {
+		w.Memos.Touch(hash)
+	}
+	misses := 0
 	for i := range b.n {
-		b.known[i] = b.plain[i] && w.Memos.Touch(&b.memoKeys[i], b.places[i])
+		b.slow[misses] = uint8(i) // written always, kept by counting: nobody can guess the branch
+		misses += w.Memos.Misses(&b.memoKeys[i], b.memoHash[i])
+	}
+	for _, i := range b.slow[:misses] {
+		w.Memos.TouchOthers(b.memoHash[i])
 	}
 	for i := range b.n {
-		if b.plain[i] && !b.known[i] {
-			w.Memos.TouchOthers(b.places[i])
+		b.known[i] = false
+		if b.plain[i] {
+			b.places[i], b.known[i] = w.Memos.Locate(&b.memoKeys[i], b.memoHash[i])
 		}
-	}
-	for i := range b.n {
-		if b.known[i] || b.plain[i] && w.Memos.Has(&b.memoKeys[i], b.places[i]) {
-			b.known[i] = true
-			continue
+		if !b.known[i] {
+			b.slow[b.slows] = uint8(i)
+			b.slows++
 		}
-		b.slow[b.slows] = uint8(i)
-		b.slows++
 	}
 }
 
@@ -63,7 +69,7 @@ func (w *Worker) placeMemo(b *batch, i int) bool {
 	}
 	k := &b.memoKeys[i]
 	k.Hi, k.Lo, k.Rest = p.Peer.Hi, p.Peer.Lo, uint64(p.Ports)<<32|uint64(l.ID)<<16|uint64(p.Proto)<<8
-	b.places[i] = w.Memos.Hash(k)
+	b.memoHash[i] = w.Memos.Hash(k)
 	return true
 }
 
@@ -71,7 +77,7 @@ func (w *Worker) placeMemo(b *batch, i int) bool {
 // when there is none that holds.
 func (w *Worker) shortcut(b *batch, i int) bool {
 	m, p, f := &w.memo, &b.packets[i], &b.frames[i]
-	if !w.Memos.Find(&b.memoKeys[i], b.places[i], w.now, m) || !m.Fits(w.Pool.Mem[f.Addr:], p, memo.Ingress(f.Port, w.ifIndex[f.Port])) {
+	if !w.Memos.Read(b.places[i], &b.memoKeys[i], w.now, m) || !m.Fits(w.Pool.Mem[f.Addr:], p, memo.Ingress(f.Port, w.ifIndex[f.Port])) {
 		return false
 	}
 	r := m.Route

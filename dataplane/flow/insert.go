@@ -276,13 +276,7 @@ func (w *Worker) search(now Time) (uint32, bool) {
 
 // tellEvicted reports a record that was just killed and is not yet released.
 func (w *Worker) tellEvicted(rec uint32) {
-	var f Flow
-	if _, ok := w.t.records[rec].read(&f); ok {
-		w.t.onEvict(&f)
+	if _, ok := w.t.records[rec].read(&w.evicted); ok {
+		w.t.onEvict(&w.evicted)
 	}
-}
-
-// moveHand puts the hand somewhere else.
-func (w *Worker) moveHand() {
-	w.hand = w.first + uint32(w.next()%uint64(w.last-w.first))
 }

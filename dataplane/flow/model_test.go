@@ -138,7 +138,11 @@ func (o *oracle) packet(e *entry, dir Direction, flags uint8, now Time, to *Time
 		return
 	}
 	moved := int64(int32(now + Time(timeout) - e.Deadline))
-	if state == e.State && fin == e.fin && resetBy == e.resetBy && max(moved, -moved) < min(256, int64(timeout)/4) {
+	step, back := min(256, int64(timeout)/4), min(256, int64(timeout)/4)
+	if state == StateEstablished || state == StateStream || state == StateUnreplied {
+		back += MaxExtension // a memo's lease may be part of the deadline
+	}
+	if state == e.State && fin == e.fin && resetBy == e.resetBy && moved < step && -moved < back {
 		return
 	}
 	e.State, e.Deadline = state, now+Time(timeout)

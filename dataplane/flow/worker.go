@@ -23,6 +23,7 @@ type Worker struct {
 	now     Time   // the latest time it was told
 	random  uint64 // state of next
 	cursors []cursorSet
+	evicted Flow // for OnEvict
 
 	count  counters
 	census [numStates]uint64 // states seen by the sweep in progress

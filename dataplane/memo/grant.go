@@ -76,14 +76,11 @@ func macWord(m [6]byte) uint64 {
 // says: if not, it calls Drop, as does whoever changes a flow after the change.
 // One of the two finds the memo.
 func (t *Table) Put(k *Key, hash uint64, way Way, g *Grant, now, lease flow.Time) bool {
-	if e := t.first(hash); e.has(k) {
-		return e.put(k, way, g, now, lease)
-	}
-	if e := t.other(k, hash); e != nil {
-		return e.put(k, way, g, now, lease)
+	if at, ok := t.Locate(k, hash); ok {
+		return t.entries[at].put(k, way, g, now, lease)
 	}
 	for i := range 4 {
-		e := t.place(hash, i)
+		e := &t.entries[t.place(hash, i)]
 		if t.vacant(atomic.LoadUint64(&e[wordControl]), now) {
 			return e.put(k, way, g, now, lease)
 		}
@@ -141,7 +138,7 @@ func (e *entry) says(g *Grant) bool {
 func (t *Table) Drop(k *Key) {
 	hash := t.Hash(k)
 	for i := range 4 {
-		e := t.place(hash, i)
+		e := &t.entries[t.place(hash, i)]
 		for e.has(k) {
 			old := atomic.LoadUint64(&e[wordControl])
 			if old>>genAt&genMask == 0 || atomic.CompareAndSwapUint64(&e[wordControl], old, (old+1)&seqMask) {

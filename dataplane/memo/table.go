@@ -40,10 +40,10 @@ type Config struct {
 func leaseOf(control uint64) flow.Time { return flow.Time(control >> leaseAt) }
 
 // EntriesFor is the number of entries for so many flow directions: a power of
-// two that they fill to two thirds at most, so that hardly any finds its four
-// places taken.
+// two that they fill to a half at most, so that most are in their first place
+// and hardly any finds all four taken.
 func EntriesFor(directions int) int {
-	return 1 << bits.Len(uint(max(directions, 1)*3/2))
+	return 1 << bits.Len(uint(max(directions, 1)*2-1))
 }
 
 // New lays a table over its memory. What another process has left there is
@@ -72,31 +72,62 @@ func (t *Table) InKernel() bool { return t.kernel }
 // Hash places a key in this table.
 func (t *Table) Hash(k *Key) uint64 { return Hash(k, &t.seed) }
 
-// The four places of a key: two neighbours in each of two sets.
-func (t *Table) first(hash uint64) *entry { return &t.entries[hash&t.sets<<1|hash>>63] }
+// A key has four places: two neighbours in each of two sets.
+func (t *Table) first(hash uint64) uint64 { return hash&t.sets<<1 | hash>>63 }
 
-func (t *Table) place(hash uint64, i int) *entry {
+func (t *Table) place(hash uint64, i int) uint64 {
 	at := hash & t.sets << 1
 	if i >= 2 {
 		at = hash >> 32 & t.sets << 1
 	}
-	return &t.entries[at|(hash>>63^uint64(i&1))]
+	return at | (hash>>63 ^ uint64(i&1))
 }
 
 // Touch reads the line a lookup begins with, so that the misses of a batch
-// overlap. It reports whether the line seems to be that of the key.
-func (t *Table) Touch(k *Key, hash uint64) bool {
-	return atomic.LoadUint64(&t.first(hash)[wordRest]) == k.Rest
+// overlap. The value means nothing.
+func (t *Table) Touch(hash uint64) uint64 {
+	return atomic.LoadUint64(&t.entries[t.first(hash)][wordRest])
 }
 
-// TouchOthers reads the lines a lookup goes on with.
+// Misses is 1 when the line a lookup begins with is not the key's, else 0.
+func (t *Table) Misses(k *Key, hash uint64) int {
+	differ := atomic.LoadUint64(&t.entries[t.first(hash)][wordRest]) ^ k.Rest
+	return int((differ | -differ) >> 63)
+}
+
+// TouchOthers reads the lines that a lookup goes on with. The value means
+// nothing.
 func (t *Table) TouchOthers(hash uint64) uint64 {
-	return atomic.LoadUint64(&t.place(hash, 1)[wordRest]) + atomic.LoadUint64(&t.place(hash, 2)[wordRest]) + atomic.LoadUint64(&t.place(hash, 3)[wordRest])
+	return atomic.LoadUint64(&t.entries[t.place(hash, 1)][wordRest]) |
+		atomic.LoadUint64(&t.entries[t.place(hash, 2)][wordRest]) |
+		atomic.LoadUint64(&t.entries[t.place(hash, 3)][wordRest])
 }
 
-// Has reports whether a memo of the key is in one of the places that TouchOthers
-// reads.
-func (t *Table) Has(k *Key, hash uint64) bool { return t.other(k, hash) != nil }
+// Place is where the memo of a key lies.
+type Place uint32
+
+// Locate finds the place of a key's memo. It is false when there is none.
+func (t *Table) Locate(k *Key, hash uint64) (Place, bool) {
+	at := t.first(hash)
+	if t.entries[at].has(k) {
+		return Place(at), true
+	}
+	return t.other(k, hash)
+}
+
+// other finds a key's entry in the places behind the first.
+func (t *Table) other(k *Key, hash uint64) (Place, bool) {
+	for i := 1; i < 4; i++ {
+		if at := t.place(hash, i); t.entries[at].has(k) {
+			return Place(at), true
+		}
+	}
+	return 0, false
+}
+
+func (e *entry) has(k *Key) bool {
+	return (atomic.LoadUint64(&e[wordRest])^k.Rest)|(atomic.LoadUint64(&e[wordLo])^k.Lo)|(atomic.LoadUint64(&e[wordHi])^k.Hi) == 0
+}
 
 // Memo is what a lookup found: a copy of an entry, and its route.
 type Memo struct {
@@ -107,35 +138,10 @@ type Memo struct {
 	entropy uint32
 }
 
-// Find looks the memo of a key up and copies it. It is false when there is none
-// that holds at this time.
-func (t *Table) Find(k *Key, hash uint64, now flow.Time, m *Memo) bool {
-	e := t.first(hash)
-	if atomic.LoadUint64(&e[wordRest]) != k.Rest || atomic.LoadUint64(&e[wordLo]) != k.Lo || atomic.LoadUint64(&e[wordHi]) != k.Hi {
-		if e = t.other(k, hash); e == nil {
-			return false
-		}
-	}
-	return t.read(e, k, now, m)
-}
-
-// other finds a key's entry in the places behind the first.
-func (t *Table) other(k *Key, hash uint64) *entry {
-	for i := 1; i < 4; i++ {
-		e := t.place(hash, i)
-		if e.has(k) {
-			return e
-		}
-	}
-	return nil
-}
-
-func (e *entry) has(k *Key) bool {
-	return atomic.LoadUint64(&e[wordRest]) == k.Rest && atomic.LoadUint64(&e[wordLo]) == k.Lo && atomic.LoadUint64(&e[wordHi]) == k.Hi
-}
-
-// read copies an entry if it is the key's, complete, and holds.
-func (t *Table) read(e *entry, k *Key, now flow.Time, m *Memo) bool {
+// Read copies the memo of a key from its place. It is false when it is no
+// longer there, or does not hold at this time.
+func (t *Table) Read(at Place, k *Key, now flow.Time, m *Memo) bool {
+	e := &t.entries[at]
 	control := atomic.LoadUint64(&e[wordControl])
 	r := t.route(control)
 	if r == nil || leaseOf(control).Before(now) || !e.has(k) {
