@@ -280,3 +280,8 @@ func (w *Worker) tellEvicted(rec uint32) {
 		w.t.onEvict(&w.evicted)
 	}
 }
+
+// moveHand puts the hand somewhere else.
+func (w *Worker) moveHand() {
+	w.hand = w.first + uint32(w.next()%uint64(w.last-w.first))
+}
