@@ -7,6 +7,10 @@ DESTDIR ?=
 # the results.
 SHORT   ?=
 NOTE    ?=
+# What `make profile` looks at: a method (nat, ipip, gue, l2), and how many flows
+# (0: endless new ones).
+METHOD  ?= nat
+FLOWS   ?= 10000
 # What `make microbench` runs: a regular expression of benchmarks, and packages.
 BENCH   ?= .
 PKG     ?= ./...
@@ -18,10 +22,10 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo test race bench microbench fuzz lint generate install
+.PHONY: help build demo test race bench profile microbench fuzz lint generate install
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/fairlead
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X fairlead/cmd/fairlead/internal/node.Version=$(VERSION)' -o bin/fairlead ./cmd/fairlead
@@ -45,6 +49,14 @@ bench: need-root build ## compare ways of forwarding side by side, into perf/res
 	@mkdir -p perf/results
 	@exec bin/bench -fairlead bin/fairlead $(if $(SHORT_RUN),-short) -note '$(NOTE)' \
 		-command 'make bench$(if $(SHORT_RUN), SHORT=1)' -out perf/results/$(if $(SHORT_RUN),short,full)
+
+profile: need-root build ## record where the data process spends its CPU time, into perf/results (METHOD=nat, FLOWS=10000); needs root
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./perf/bench
+	@mkdir -p perf/results
+	@bin/bench -fairlead bin/fairlead -profile '$(METHOD)' -flows '$(FLOWS)' -command 'make profile METHOD=$(METHOD) FLOWS=$(FLOWS)' \
+		-out 'perf/results/profile-$(METHOD).pb.gz' > 'perf/results/profile-$(METHOD).txt'
+	@$(GO) tool pprof -top -nodecount=60 bin/fairlead 'perf/results/profile-$(METHOD).pb.gz' >> 'perf/results/profile-$(METHOD).txt' 2>/dev/null
+	@cat 'perf/results/profile-$(METHOD).txt'
 
 microbench: ## run Go benchmarks (BENCH=regexp, PKG=packages)
 	$(GO) test -run='^$$' -bench='$(BENCH)' -benchmem -timeout=60m $(PKG)

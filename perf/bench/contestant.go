@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"slices"
+
+	"fairlead/perf/rig"
 )
 
 // contestant is a way of forwarding frames that takes part in the comparison.
@@ -30,6 +32,8 @@ type contestant struct {
 type forwarder struct {
 	// pids are the processes whose CPU time is its own.
 	pids []int
+	// node is the contestant's Fairlead, if it is one.
+	node *rig.Node
 	// dropped are frames by the reason they were not forwarded for, if it can tell.
 	dropped func(context.Context) (map[string]uint64, error)
 	stop    func() error

@@ -82,6 +82,7 @@ func startFairlead(ctx context.Context, k *kit, h *lab.Host, cfg *rig.Config) (*
 		return nil, err
 	}
 	f := &forwarder{
+		node: n,
 		stop: func() error {
 			err := n.Process().Stop(stopGrace)
 			return errors.Join(err, os.RemoveAll(dir))

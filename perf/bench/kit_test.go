@@ -275,6 +275,8 @@ func TestCommandLine(t *testing.T) {
 		{[]string{"-only", "ipvs"}, `there is no contestant "ipvs"`},
 		{[]string{"-case", "three-arm"}, `no case's name contains "three-arm"`},
 		{[]string{"short"}, `"short" is no flag`},
+		{[]string{"-profile", "nat"}, "-profile needs -out, the file to write"},
+		{[]string{"-profile", "nat", "-out", "x", "-flows", "3000000"}, "3000000 flows: there can be 0 (endless) to 2000000"},
 	} {
 		if err := bench(t.Context(), c.args); err == nil || err.Error() != c.want {
 			t.Errorf("%q: %v, want %q", c.args, err, c.want)

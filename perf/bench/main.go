@@ -30,7 +30,8 @@ func main() {
 // settings are the command's flags.
 type settings struct {
 	profile, fairlead, out, note, command, only, cases string
-	rounds                                             int
+	record                                             string
+	flows, rounds                                      int
 	duration                                           time.Duration
 }
 
@@ -44,6 +45,8 @@ func bench(ctx context.Context, args []string) error {
 	flags.StringVar(&s.command, "command", "", "the `command` to keep with the results; without it, this one")
 	flags.StringVar(&s.only, "only", "", "only these contestants, by `names` separated by commas")
 	flags.StringVar(&s.cases, "case", "", "only cases whose name contains this `text`")
+	flags.StringVar(&s.record, "profile", "", "in place of all that, record a CPU profile of fairlead's data process with this `method`, into -out")
+	flags.IntVar(&s.flows, "flows", 10_000, "how many flows the traffic for -profile has")
 	flags.IntVar(&s.rounds, "rounds", 0, "how many rounds; 0 is the profile's number")
 	flags.DurationVar(&s.duration, "duration", 0, "how long one measurement takes; 0 is the profile's")
 	if err := flags.Parse(args); err != nil {
@@ -66,6 +69,9 @@ func (s *settings) run(ctx context.Context) error {
 	p, err := profileNamed(s.profile)
 	if err != nil {
 		return err
+	}
+	if s.record != "" {
+		return s.runRecord(ctx, p)
 	}
 	if s.rounds > 0 {
 		p.rounds = s.rounds
@@ -100,6 +106,22 @@ func (s *settings) run(ctx context.Context) error {
 	}
 	// What was found before an error is worth showing.
 	return errors.Join(writeTable(os.Stdout, r), err)
+}
+
+// runRecord records a CPU profile.
+func (s *settings) runRecord(ctx context.Context, p *profile) error {
+	if s.out == "" {
+		return errors.New("-profile needs -out, the file to write")
+	}
+	if s.flows < 0 || s.flows > flowTableSize {
+		return fmt.Errorf("%d flows: there can be 0 (endless) to %d", s.flows, flowTableSize)
+	}
+	k, err := newKit(p, contestants(), s.fairlead, os.Stderr)
+	if err != nil {
+		return err
+	}
+	c := Case{Arms: 2, Protocol: udp, Size: 60, Flows: s.flows}
+	return errors.Join(k.recordProfile(ctx, s.record, c, profileSeconds, s.out, s.command, os.Stdout), k.Close())
 }
 
 // matching are the cases whose name contains a text.

@@ -84,6 +84,11 @@ func (n *Node) write(toml string) error {
 // Status asks the node how it is.
 func (n *Node) Status(ctx context.Context) (*api.Status, error) { return n.client.Status(ctx) }
 
+// Profile has the data process record its CPU time for so many seconds.
+func (n *Node) Profile(ctx context.Context, seconds int) ([]byte, error) {
+	return n.client.Profile(ctx, seconds)
+}
+
 // Until asks for the status until it fulfils cond, the process ends, or ctx
 // does.
 func (n *Node) Until(ctx context.Context, cond func(*api.Status) bool) error {
