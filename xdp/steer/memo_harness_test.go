@@ -138,7 +138,7 @@ func (l *memoLab) run(frame []byte) (uint32, []byte) {
 func hash(hi, lo, rest uint64) uint64 {
 	h := (hi ^ memoSeed[0]) * 0x6a09e667f3bcc909
 	h = (h ^ h>>32 ^ lo) * 0xbb67ae8584caa73b
-	h = (h ^ h>>32 ^ rest ^ memoSeed[1]) * 0x3c6ef372fe94f82b
+	h = (h ^ h>>32 ^ rest ^ rest>>32 ^ memoSeed[1]) * 0x3c6ef372fe94f82b
 	return h ^ h>>32
 }
 

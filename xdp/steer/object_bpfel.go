@@ -58,22 +58,24 @@ type objectMemoEntry struct {
 }
 
 type objectMemoRoute struct {
-	_         structs.HostLayout
-	State     uint32
-	Ifindex   uint32
-	Mtu       uint32
-	Service   uint32
-	Backend   uint32
-	Port      uint16
-	Op        uint8
-	Flags     uint8
-	Macs      [12]uint8
-	GuePort   uint16
-	Ttl       uint8
-	Reserved  uint8
-	Src       [2]uint64
-	Dst       [2]uint64
-	Reserved2 [7]uint64
+	_        structs.HostLayout
+	State    uint32
+	Ifindex  uint32
+	Mtu      uint32
+	Service  uint32
+	Backend  uint32
+	Port     uint16
+	Op       uint8
+	Flags    uint8
+	Macs     [12]uint8
+	GuePort  uint16
+	Ttl      uint8
+	Last     uint8
+	Src      [2]uint64
+	Dst      [2]uint64
+	Sum      uint32
+	NextHop  uint32
+	Reserved [6]uint64
 }
 
 type objectSettings struct {

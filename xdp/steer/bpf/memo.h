@@ -80,10 +80,12 @@ struct memo_route {
 	__u8 macs[12]; // destination, source
 	__u16 gue_port;
 	__u8 ttl;
-	__u8 reserved;
+	__u8 last;
 	__u64 src[2];
 	__u64 dst[2];
-	__u64 reserved2[7];
+	__u32 sum;
+	__u32 next_hop;
+	__u64 reserved[6];
 };
 
 // memo_count is what went by one route on one CPU.
@@ -153,7 +155,7 @@ static __always_inline __u64 memo_hash(const struct memo_key *key)
 	__u64 h = (key->hi ^ memo_seed[0]) * 0x6a09e667f3bcc909;
 
 	h = (h ^ h >> 32 ^ key->lo) * 0xbb67ae8584caa73b;
-	h = (h ^ h >> 32 ^ key->rest ^ memo_seed[1]) * 0x3c6ef372fe94f82b;
+	h = (h ^ h >> 32 ^ key->rest ^ key->rest >> 32 ^ memo_seed[1]) * 0x3c6ef372fe94f82b;
 	return h ^ h >> 32;
 }
 
