@@ -34,6 +34,8 @@ type Result struct {
 	Builder  *fib.Builder // ready to be encoded with a generation number
 	IDs      *IDs         // for the next compilation
 	Warnings []string     // what is not wrong and keeps traffic from flowing, such as a backend without a route
+
+	compiler *compiler // what NewLive begins from
 }
 
 // InvalidError says that the state is not valid; it has all the reasons.
@@ -78,7 +80,9 @@ func Compile(state *model.State, obs *model.Observations, prev *IDs, opts Option
 		tables:    tables,
 		out:       &fib.Builder{},
 		ids:       newAssignment(prev),
-		poolIndex: make(map[string]uint32),
+		ways:      ways{observed: obs.NextHops},
+		poolIndex: make(map[string]uint32, len(state.Pools)),
+		placed:    make(map[*maglev.Table]*placedTable),
 	}
 	c.settings()
 	for _, stage := range []func() error{c.interfaces, c.locals, c.pools, c.services} {
@@ -87,7 +91,12 @@ func Compile(state *model.State, obs *model.Observations, prev *IDs, opts Option
 		}
 	}
 	tables.EndRound()
-	return &Result{Builder: c.out, IDs: c.ids.finish(), Warnings: c.warnings}, nil
+	c.out.Spare = spareFor(c.out, c.tableEntries)
+	return &Result{
+		Builder: c.out, IDs: c.ids.finish(),
+		Warnings: warnings(c.interfaceWarnings, c.poolWarnings, c.state.Services, c.out.Pools, c.poolIndex),
+		compiler: c,
+	}, nil
 }
 
 // compiler carries one compilation from stage to stage.
@@ -98,15 +107,43 @@ type compiler struct {
 	tables   *maglev.Cache
 	out      *fib.Builder
 	ids      *assignment
-	warnings []string
 
-	nextHops  map[fib.NextHop]uint32 // index in out.NextHops
-	ports     map[string]uint16      // by name: index in out.Interfaces
-	poolIndex map[string]uint32      // by name: index in out.Pools
+	ways         ways
+	hops         interner
+	lists        []poolList        // by index in out.Pools
+	poolIndex    map[string]uint32 // by name: index in out.Pools
+	placed       map[*maglev.Table]*placedTable
+	tableEntries int // of all tables placed
+
+	interfaceWarnings []string // "" where there is nothing to warn of
+	poolWarnings      []string // by pool, likewise
 }
 
-func (c *compiler) warn(format string, args ...any) {
-	c.warnings = append(c.warnings, fmt.Sprintf(format, args...))
+// spareFor is how much room an image has to be patched in: records move when
+// a pool outgrows its place, and leave that behind for others. Room takes no
+// memory before it is used, so there is plenty.
+func spareFor(b *fib.Builder, tableEntries int) fib.Spare {
+	return fib.Spare{
+		Members: len(b.Members) + 4096, Tables: tableEntries + 1<<20, Backends: len(b.Backends) + 4096,
+		NextHops: len(b.NextHops) + 4096, Names: len(b.Names) + 1<<18,
+	}
+}
+
+// warnings puts together what is not wrong and keeps traffic from flowing.
+func warnings(interfaces, pools []string, services []model.Service, records []fib.Pool, index map[string]uint32) (all []string) {
+	for _, part := range [][]string{interfaces, pools} {
+		for _, w := range part {
+			if w != "" {
+				all = append(all, w)
+			}
+		}
+	}
+	for i := range services {
+		if svc := &services[i]; records[index[svc.Pool]].TableSize == 0 {
+			all = append(all, fmt.Sprintf("service %q: no backend of pool %q may be chosen", svc.Name, svc.Pool))
+		}
+	}
+	return all
 }
 
 func (c *compiler) settings() {

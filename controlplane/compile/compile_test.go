@@ -109,7 +109,7 @@ func backend(t testing.TB, s *fib.Snapshot, pool, name string) *fib.Backend {
 	t.Helper()
 	for i := range s.Backends() {
 		b := s.Backend(uint32(i))
-		if b.ID != 0 && s.Name(b.Name) == name && s.Name(s.Pool(b.Pool).Name) == pool {
+		if b.ID != 0 && s.BackendName(b) == name && s.Name(s.Pool(b.Pool).Name) == pool {
 			return b
 		}
 	}

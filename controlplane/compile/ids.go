@@ -18,7 +18,7 @@ import (
 //     (VIP, SNAT address, tunnel source).
 type IDs struct {
 	services slots[serviceKey]
-	backends slots[backendKey]
+	backends owners
 	locals   slots[localKey]
 	snats    slots[netip.Addr]
 }
@@ -28,11 +28,6 @@ type serviceKey struct {
 	vip      netip.Addr
 	protocol model.Protocol
 	ports    model.PortRange
-}
-
-type backendKey struct {
-	pool string
-	end  netip.AddrPort
 }
 
 type localKey struct {
@@ -45,18 +40,21 @@ type localKey struct {
 // after some 260,000 others at the earliest.
 const resting = 1024
 
+// maxSlots is how many slots an ID can tell apart.
+const maxSlots = 1 << fib.SlotBits
+
 // assignment is the rounds of one compilation.
 type assignment struct {
 	services *round[serviceKey]
-	backends *round[backendKey]
+	backends *ownersRound
 	locals   *round[localKey]
 	snats    *round[netip.Addr]
 }
 
 func newAssignment(prev *IDs) *assignment {
 	return &assignment{
-		services: begin(&prev.services, rules{what: "service ID", limit: 1 << fib.SlotBits, rest: resting}),
-		backends: begin(&prev.backends, rules{what: "backend ID", limit: 1 << fib.SlotBits, rest: resting}),
+		services: begin(&prev.services, rules{what: "service ID", limit: maxSlots, rest: resting}),
+		backends: beginOwners(&prev.backends),
 		// Local IDs have no epoch, so none is given to another address while
 		// there is one that never had an owner.
 		locals: begin(&prev.locals, rules{what: "local address ID", first: 1, limit: 1 << 16, rest: 1 << 16}),

@@ -1,25 +1,27 @@
 package compile
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"testing"
 
 	"fairlead/controlplane/model"
+	"fairlead/dataplane/fib"
 	"fairlead/dataplane/maglev"
 )
 
-// large is a state of n services on as many VIPs, each with a pool of ten
-// backends of its own.
-func large(n int) (*model.State, *model.Observations) {
+// large is a state of n services on as many VIPs, each with a pool of its own
+// of so many backends.
+func large(n, backends int) (*model.State, *model.Observations) {
 	s := &model.State{SNATs: []model.SNAT{{Address: ip("198.19.255.1")}}}
 	obs := &model.Observations{
 		Interfaces: []model.Interface{{Name: "eth0", Index: 2, MTU: 1500, MAC: mac(1)}},
-		NextHops:   make(map[netip.Addr]model.NextHop, 10*n),
+		NextHops:   make(map[netip.Addr]model.NextHop, backends*n),
 	}
 	for i := range n {
 		p := model.Pool{Name: fmt.Sprintf("namespace/service-%d", i)}
-		for j := range 10 {
+		for j := range backends {
 			b := model.Backend{Address: netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), byte(j + 1)}), Port: 8080, Weight: 1}
 			p.Backends = append(p.Backends, b)
 			obs.NextHops[b.Address] = model.NextHop{Interface: "eth0", MAC: mac(byte(i)), Resolved: true}
@@ -36,7 +38,7 @@ func large(n int) (*model.State, *model.Observations) {
 // TestLargeImage: 10,000 services with 10 backends each, all different, are an
 // image of less than 40 MiB, and a change of one pool builds one table.
 func TestLargeImage(t *testing.T) {
-	state, obs := large(10000)
+	state, obs := large(10000, 10)
 	cache := &maglev.Cache{}
 	first, s := compile(t, state, obs, nil, Options{Tables: cache})
 	if s.Size() > 40<<20 {
@@ -56,40 +58,60 @@ func TestLargeImage(t *testing.T) {
 	}
 }
 
+// BenchmarkCompile is what an image costs from nothing, and again when one pool
+// of it is another, by stage: valid, compiled, encoded with the verification
+// that the control process makes, opened with that of the data process.
 func BenchmarkCompile(b *testing.B) {
-	state, obs := large(10000)
-	b.Run("first", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := Compile(state, obs, nil, Options{}); err != nil {
+	for _, size := range []struct{ services, backends int }{{10, 10}, {10000, 10}, {10000, 100}} {
+		b.Run(fmt.Sprintf("%dx%d", size.services, size.backends), func(b *testing.B) {
+			state, obs := large(size.services, size.backends)
+			cache := &maglev.Cache{}
+			first, err := Compile(state, obs, nil, Options{Tables: cache})
+			if err != nil {
 				b.Fatal(err)
 			}
-		}
-	})
-	cache := &maglev.Cache{}
-	first, err := Compile(state, obs, nil, Options{Tables: cache})
-	if err != nil {
-		b.Fatal(err)
+			images, err := fib.NewImages(first.Builder, 1)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { images.Close() })
+			run := func(name string, f func() error) {
+				b.Run(name, func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						if err := f(); err != nil {
+							b.Fatal(err)
+						}
+					}
+				})
+			}
+			run("validate", func() error { return errors.Join(model.Validate(state)...) })
+			run("nothing", func() error {
+				_, err := Compile(state, obs, nil, Options{})
+				return err
+			})
+			n := 0
+			run("again", func() error {
+				n++
+				state.Pools[n%size.services].Backends[0].Weight = 1 + n%2
+				_, err := Compile(state, obs, first.IDs, Options{Tables: cache})
+				return err
+			})
+			run("encode", func() error {
+				m, err := fib.NewImages(first.Builder, 1)
+				if err != nil {
+					return err
+				}
+				return m.Close()
+			})
+			run("open", func() error {
+				m, err := fib.MapImage(images.FD())
+				if err != nil {
+					return err
+				}
+				_, err = m.Open()
+				return errors.Join(err, m.Close())
+			})
+		})
 	}
-	b.Run("again", func(b *testing.B) {
-		for n := 0; b.Loop(); n++ {
-			state.Pools[n%10000].Backends[0].Weight = 1 + n%2
-			if _, err := Compile(state, obs, first.IDs, Options{Tables: cache}); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
-	b.Run("validate", func(b *testing.B) {
-		for b.Loop() {
-			if errs := model.Validate(state); len(errs) > 0 {
-				b.Fatal(errs)
-			}
-		}
-	})
-	b.Run("encode", func(b *testing.B) {
-		for b.Loop() {
-			if _, err := first.Builder.Encode(1); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

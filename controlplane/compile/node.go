@@ -17,14 +17,13 @@ func (c *compiler) interfaces() error {
 	if len(c.obs.Interfaces) > 1<<16 {
 		return fmt.Errorf("%d interfaces are more than an image holds", len(c.obs.Interfaces))
 	}
-	c.nextHops = make(map[fib.NextHop]uint32)
-	c.ports = make(map[string]uint16, len(c.obs.Interfaces))
+	c.ways.ports = make(map[string]uint16, len(c.obs.Interfaces))
 	for i := range c.obs.Interfaces {
 		in := &c.obs.Interfaces[i]
-		if _, taken := c.ports[in.Name]; taken {
+		if _, taken := c.ways.ports[in.Name]; taken {
 			return fmt.Errorf("interface %s is observed twice", in.Name)
 		}
-		c.ports[in.Name] = uint16(i)
+		c.ways.ports[in.Name] = uint16(i)
 		c.out.Interfaces = append(c.out.Interfaces, fib.Interface{
 			MAC:     in.MAC,
 			MTU:     uint32(min(max(in.MTU, 0), maxPacket)),
@@ -33,48 +32,28 @@ func (c *compiler) interfaces() error {
 			Name:    c.out.Name(in.Name),
 		})
 	}
+	c.ways.interfaces = c.out.Interfaces
 	for i := range c.obs.Interfaces {
 		in := &c.obs.Interfaces[i]
 		if !in.Gateway.IsValid() {
 			continue
 		}
-		index, problem := c.nextHop(in.Gateway)
-		if problem != "" {
-			c.warn("interface %s: gateway %s %s", in.Name, in.Gateway, problem)
+		hop, exists, problem := c.ways.nextHop(in.Gateway)
+		if exists {
+			c.out.Interfaces[i].Gateway = c.hops.intern(c.out, &hop)
 		}
-		c.out.Interfaces[i].Gateway = index
+		c.interfaceWarnings = append(c.interfaceWarnings, gatewayWarning(in, problem))
 	}
 	return nil
 }
 
-// nextHop is the index of the way to an address, and what keeps packets from
-// going it, "" when nothing does. Equal ways are one record.
-func (c *compiler) nextHop(a netip.Addr) (index uint32, problem string) {
-	way, ok := c.obs.NextHops[a]
-	if !ok {
-		return fib.NoIndex, "has no route"
+// gatewayWarning says what keeps packets from an interface's gateway, "" when
+// nothing does.
+func gatewayWarning(in *model.Interface, problem string) string {
+	if problem == "" {
+		return ""
 	}
-	port, ok := c.ports[way.Interface]
-	if !ok {
-		return fib.NoIndex, fmt.Sprintf("is behind %s, which is none of the node's interfaces", way.Interface)
-	}
-	n := fib.NextHop{
-		SrcMAC: c.out.Interfaces[port].MAC,
-		Port:   port,
-		MTU:    c.out.Interfaces[port].MTU,
-	}
-	if way.Resolved {
-		n.DstMAC, n.Resolved = way.MAC, 1
-	} else {
-		problem = "has no known MAC address"
-	}
-	index, ok = c.nextHops[n]
-	if !ok {
-		index = uint32(len(c.out.NextHops))
-		c.out.NextHops = append(c.out.NextHops, n)
-		c.nextHops[n] = index
-	}
-	return index, problem
+	return fmt.Sprintf("interface %s: gateway %s %s", in.Name, in.Gateway, problem)
 }
 
 // locals gives every address of ours its record: VIPs as listed and as

@@ -2,9 +2,11 @@ package compile
 
 import (
 	"errors"
+	"fmt"
 	"math"
-	"net/netip"
-	"slices"
+	"runtime"
+	"sync"
+	"sync/atomic"
 
 	"fairlead/controlplane/model"
 	"fairlead/dataplane/fib"
@@ -24,178 +26,223 @@ func (c *compiler) pools() error {
 	}
 	backends := len(c.draining)
 	for i := range c.state.Pools {
-		backends += len(c.state.Pools[i].Backends)
-	}
-	c.out.Pools = make([]fib.Pool, 0, len(c.state.Pools)+len(order))
-	c.out.Members = make([]uint32, 0, backends)
-	c.out.Backends = make([]fib.Backend, 0, backends)
-
-	shared := &tableLayout{first: make(map[*maglev.Table]uint32)}
-	for i := range c.state.Pools {
 		p := &c.state.Pools[i]
-		if err := c.pool(p.Name, p.Backends, draining[p.Name], shared); err != nil {
-			return err
-		}
+		backends += len(p.Backends)
+		c.lists = append(c.lists, poolList{name: p.Name, backends: p.Backends, draining: draining[p.Name], stated: true})
+		c.poolIndex[p.Name] = uint32(i)
 	}
 	for _, name := range order {
-		if _, there := c.poolIndex[name]; there {
-			continue
-		}
-		if err := c.pool(name, nil, draining[name], shared); err != nil {
-			return err
+		if _, there := c.poolIndex[name]; !there {
+			c.poolIndex[name] = uint32(len(c.lists))
+			c.lists = append(c.lists, poolList{name: name, draining: draining[name]})
 		}
 	}
-	c.out.Tables = shared.entries()
+	c.out.Pools = make([]fib.Pool, 0, len(c.lists))
+	c.out.Members = make([]uint32, 0, backends)
+	c.out.Backends = make([]fib.Backend, 0, backends)
+	c.poolWarnings = make([]string, len(c.lists))
+
+	return c.layOut()
+}
+
+// poolsAtOnce is how many pools are prepared before they are laid out.
+const poolsAtOnce = 256
+
+// layOut has the pools prepared on all CPUs and lays them out in order. It goes
+// by batches, two of which take turns, so that what is prepared does not take
+// more memory than what comes of it.
+func (c *compiler) layOut() error {
+	idle, ready := make(chan []prepared, 2), make(chan []prepared, 2)
+	for range 2 {
+		idle <- make([]prepared, min(len(c.lists), poolsAtOnce))
+	}
+	stop := make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		for first := 0; first < len(c.lists); {
+			select {
+			case batch := <-idle:
+				batch = batch[:min(len(batch), len(c.lists)-first)]
+				c.prepare(batch, c.lists[first:])
+				first += len(batch)
+				ready <- batch
+			case <-stop:
+				return
+			}
+		}
+	})
+	defer running.Wait()
+	defer close(stop)
+	for next := 0; next < len(c.lists); {
+		batch := <-ready
+		for i := range batch {
+			if err := c.pool(next, &batch[i]); err != nil {
+				return err
+			}
+			next++
+		}
+		idle <- batch
+	}
 	return nil
 }
 
-// tableLayout puts tables one after the other, each once. The entries are
-// copied when their number is known.
-type tableLayout struct {
-	first  map[*maglev.Table]uint32 // where a table begins
-	tables []*maglev.Table          // in order
-	size   int                      // entries of all of them
+// poolList is one pool's backends.
+type poolList struct {
+	name               string
+	backends, draining []model.Backend
+	stated             bool // the state has the pool; otherwise its backends only drain
 }
 
-func (l *tableLayout) place(t *maglev.Table) (first uint32, err error) {
-	first, ok := l.first[t]
-	if ok {
-		return first, nil
-	}
-	if uint64(l.size+t.Size()) > math.MaxUint32 {
-		return 0, errors.New("the Maglev tables of all pools together are too large for an image")
-	}
-	first = uint32(l.size)
-	l.first[t] = first
-	l.tables = append(l.tables, t)
-	l.size += t.Size()
-	return first, nil
+// prepared is what can be found out about a pool without knowing of any other.
+type prepared struct {
+	members []member
+	hops    []preparedHop // by member
+	table   *maglev.Table // nil: no member may be chosen
+	err     error
+	warning string
+
+	input []maglev.Member
+	text  []byte
 }
 
-func (l *tableLayout) entries() []uint16 {
-	out := make([]uint16, 0, l.size)
-	for _, t := range l.tables {
-		out = append(out, t.Entries()...)
-	}
-	return out
+// preparedHop is the way to a member.
+type preparedHop struct {
+	hop    fib.NextHop
+	exists bool
+	down   bool
 }
 
-// member is one backend on its way into a pool's record.
-type member struct {
-	*model.Backend
-	end      netip.AddrPort
-	draining bool
-}
-
-// chosen reports whether the member's weight counts in the Maglev table.
-func (m *member) chosen() bool { return !m.draining && m.Weight > 0 }
-
-// members brings a pool's backends into an order that does not depend on the
-// configuration's: those that count in the table first, each part by address
-// and port. So pools that are equal have equal tables.
-func members(backends, draining []model.Backend) []member {
-	out := make([]member, 0, len(backends)+len(draining))
-	for i := range backends {
-		b := &backends[i]
-		out = append(out, member{Backend: b, end: netip.AddrPortFrom(b.Address, b.Port)})
-	}
-	byEnd := func(a, b member) int {
-		if a.chosen() != b.chosen() {
-			if a.chosen() {
-				return -1
+// prepare finds out about the first pools of lists, on all CPUs.
+func (c *compiler) prepare(batch []prepared, lists []poolList) {
+	var next atomic.Int64
+	var running sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(batch)) {
+		running.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(batch)); i = next.Add(1) - 1 {
+				batch[i].prepare(&lists[i], &c.ways, c.obs, c.tables, c.state.HashSeed)
 			}
-			return 1
-		}
-		return a.end.Compare(b.end)
+		})
 	}
-	if len(draining) > 0 {
-		serving := make(map[netip.AddrPort]bool, len(out))
-		for i := range out {
-			serving[out[i].end] = true
-		}
-		for i := range draining {
-			b := &draining[i]
-			if end := netip.AddrPortFrom(b.Address, b.Port); !serving[end] {
-				serving[end] = true
-				out = append(out, member{Backend: b, end: end, draining: true})
-			}
-		}
-	}
-	slices.SortFunc(out, byEnd)
-	return out
+	running.Wait()
 }
 
-func (c *compiler) pool(name string, backends, draining []model.Backend, shared *tableLayout) error {
-	index := uint32(len(c.out.Pools))
-	c.poolIndex[name] = index
-	all := members(backends, draining)
-	p := fib.Pool{Members: uint32(len(c.out.Members)), MemberCount: uint32(len(all)), Name: c.out.Name(name)}
-
-	table := make([]maglev.Member, 0, len(all))
+// prepare finds out about one pool. What the same prepared was used for before
+// is overwritten.
+func (p *prepared) prepare(list *poolList, w *ways, obs *model.Observations, tables *maglev.Cache, seed [2]uint64) {
+	p.members = appendMembers(p.members[:0], list.backends, list.draining)
+	p.hops, p.input, p.text, p.warning = p.hops[:0], p.input[:0], p.text[:0], ""
 	unreachable, first, why := 0, "", ""
-	for i := range all {
-		m := &all[i]
-		slot, problem, err := c.backend(name, index, m)
-		if err != nil {
-			return err
-		}
+	for i := range p.members {
+		m := &p.members[i]
+		hop, exists, problem := w.nextHop(m.Address)
 		if problem != "" {
 			if unreachable == 0 {
 				first, why = m.Label(), problem
 			}
 			unreachable++
 		}
-		c.out.Members = append(c.out.Members, slot)
-		if m.chosen() {
-			table = append(table, maglev.Member{Name: m.end.String(), Weight: m.Weight, Down: c.obs.Down[m.end]})
-		}
+		p.hops = append(p.hops, preparedHop{hop, exists, m.down(obs.Down)})
 	}
 	switch {
 	case unreachable == 1:
-		c.warn("pool %q: backend %s %s", name, first, why)
+		p.warning = fmt.Sprintf("pool %q: backend %s %s", list.name, first, why)
 	case unreachable > 1:
-		c.warn("pool %q: backend %s %s (and %d more cannot be reached)", name, first, why, unreachable-1)
+		p.warning = fmt.Sprintf("pool %q: backend %s %s (and %d more cannot be reached)", list.name, first, why, unreachable-1)
 	}
+	p.table, p.err = tables.Table(p.tableInput(), seed)
+}
 
-	t, err := c.tables.Table(table, c.state.HashSeed)
-	if err != nil {
+// tableInput is what the pool's Maglev table is made of: the names of the
+// members that count are their addresses and ports, which every node knows.
+func (p *prepared) tableInput() []maglev.Member {
+	var ends []int // of the names in text
+	for i := range p.members {
+		m := &p.members[i]
+		if !m.chosen() {
+			break // those that count come first
+		}
+		p.text = m.endpoint().AppendTo(p.text)
+		ends = append(ends, len(p.text))
+	}
+	text, from := string(p.text), 0
+	for i, to := range ends {
+		p.input = append(p.input, maglev.Member{Name: text[from:to], Weight: p.members[i].Weight, Down: p.hops[i].down})
+		from = to
+	}
+	return p.input
+}
+
+// pool writes a pool's records.
+func (c *compiler) pool(index int, p *prepared) error {
+	if p.err != nil {
+		return p.err
+	}
+	list := &c.lists[index]
+	c.poolWarnings[index] = p.warning
+	record := fib.Pool{Members: uint32(len(c.out.Members)), MemberCount: uint32(len(p.members)), Name: c.out.Name(list.name)}
+	var err error
+	if c.out.Members, err = c.ids.backends.assign(list.name, p.members, c.out.Members); err != nil {
 		return err
 	}
-	if t != nil {
-		if p.Table, err = shared.place(t); err != nil {
+	for i, slot := range c.out.Members[record.Members:] {
+		m := &p.members[i]
+		b := m.record(uint32(index), fib.MakeID(slot, c.ids.backends.next.epochs[slot]), p.hops[i].down)
+		if p.hops[i].exists {
+			b.NextHop = c.hops.intern(c.out, &p.hops[i].hop)
+		}
+		if m.Name != "" {
+			b.Name = c.out.OwnName(m.Name)
+		}
+		c.out.Backends = grow(c.out.Backends, slot)
+		c.out.Backends[slot] = b
+	}
+	if p.table != nil {
+		placed, err := c.place(p.table)
+		if err != nil {
 			return err
 		}
-		p.TableSize, p.Checksum = uint32(t.Size()), t.Checksum()
+		record.Table, record.TableSize, record.Checksum = placed.first, uint32(p.table.Size()), p.table.Checksum()
 	}
-	c.out.Pools = append(c.out.Pools, p)
+	c.out.Pools = append(c.out.Pools, record)
 	return nil
 }
 
-// backend writes a backend's record and returns its slot, and what keeps
-// packets from reaching it.
-func (c *compiler) backend(pool string, index uint32, m *member) (slot uint32, problem string, err error) {
-	slot, epoch, err := c.ids.backends.slot(backendKey{pool, m.end})
-	if err != nil {
-		return 0, "", err
-	}
+// record is the member's record without what other records have to be known
+// for.
+func (m *member) record(pool uint32, id fib.ID, down bool) fib.Backend {
 	b := fib.Backend{
-		Addr:   addr(m.Address),
-		ID:     fib.MakeID(slot, epoch),
-		Pool:   index,
-		Weight: uint32(m.Weight),
-		Port:   m.Port,
-		MTU:    uint32(m.MTU),
-		Name:   c.out.Name(m.Label()),
+		Addr: m.end.addr, ID: id, NextHop: fib.NoIndex, Pool: pool,
+		Weight: uint32(m.Weight), Port: m.Port, MTU: uint32(m.MTU),
 	}
-	b.NextHop, problem = c.nextHop(m.Address)
 	if m.draining {
 		b.Weight = 0
 		b.Flags |= fib.BackendDraining
 	}
-	if c.obs.Down[m.end] {
+	if down {
 		b.Flags |= fib.BackendDown
 	}
-	c.out.Backends = grow(c.out.Backends, slot)
-	c.out.Backends[slot] = b
-	return slot, problem, nil
+	return b
+}
+
+// placedTable is where a Maglev table lies, and how many pools use it.
+type placedTable struct {
+	table *maglev.Table
+	first uint32
+	users int
+}
+
+// place puts tables one after the other, each once.
+func (c *compiler) place(t *maglev.Table) (*placedTable, error) {
+	p, ok := c.placed[t]
+	if !ok {
+		if uint64(c.tableEntries+t.Size()) > math.MaxUint32 {
+			return nil, errors.New("the Maglev tables of all pools together are too large for an image")
+		}
+		p = &placedTable{table: t, first: uint32(c.tableEntries)}
+		c.placed[t] = p
+		c.out.TableList = append(c.out.TableList, t.Entries())
+		c.tableEntries += t.Size()
+	}
+	p.users++
+	return p, nil
 }

@@ -50,10 +50,6 @@ func (c *compiler) services() error {
 			claim.Default = 1
 		}
 		c.out.Matches = append(c.out.Matches, claim)
-
-		if p := &c.out.Pools[record.Pool]; p.TableSize == 0 {
-			c.warn("service %q: no backend of pool %q may be chosen", svc.Name, svc.Pool)
-		}
 	}
 	return nil
 }

@@ -1,9 +1,6 @@
 package compile
 
-import (
-	"fmt"
-	"slices"
-)
+import "slices"
 
 // slots hands out numbered places to whatever is identified by a K, from one
 // compilation to the next: who stays keeps its place, a place that becomes free
@@ -25,10 +22,9 @@ type rules struct {
 // round is the assignment of slots in one compilation. It leaves the slots it
 // began from as they are.
 type round[K comparable] struct {
-	rules
 	before *slots[K]
 	next   slots[K]
-	taken  int // slots taken off before.free
+	supply supply
 }
 
 func begin[K comparable](before *slots[K], r rules) *round[K] {
@@ -36,11 +32,12 @@ func begin[K comparable](before *slots[K], r rules) *round[K] {
 	if len(epochs) == 0 {
 		epochs = make([]uint8, r.first)
 	}
-	return &round[K]{
-		rules:  r,
+	out := &round[K]{
 		before: before,
 		next:   slots[K]{live: make(map[K]uint32, len(before.live)), epochs: epochs},
 	}
+	out.supply = supply{rules: r, epochs: &out.next.epochs, free: before.free}
+	return out
 }
 
 // slot gives the owner its slot and epoch: those it has, or new ones. Slots
@@ -49,32 +46,13 @@ func (r *round[K]) slot(owner K) (slot uint32, epoch uint8, err error) {
 	slot, ok := r.next.live[owner]
 	if !ok {
 		if slot, ok = r.before.live[owner]; !ok {
-			if slot, err = r.newSlot(); err != nil {
+			if slot, err = r.supply.next(); err != nil {
 				return 0, 0, err
 			}
 		}
 		r.next.live[owner] = slot
 	}
 	return slot, r.next.epochs[slot], nil
-}
-
-func (r *round[K]) newSlot() (uint32, error) {
-	fresh := uint32(len(r.next.epochs))
-	free := r.before.free[r.taken:]
-	switch {
-	case len(free) > 0 && (len(free) > r.rest || fresh >= r.limit):
-		r.taken++
-		slot := free[0]
-		r.next.epochs[slot]++
-		if r.next.epochs[slot] == 0 {
-			r.next.epochs[slot] = 1
-		}
-		return slot, nil
-	case fresh < r.limit:
-		r.next.epochs = append(r.next.epochs, 1)
-		return fresh, nil
-	}
-	return 0, fmt.Errorf("no %s is left: all %d are in use or were until now", r.what, r.limit-r.first)
 }
 
 // end gives the slots for the next round.
@@ -86,6 +64,6 @@ func (r *round[K]) end() slots[K] {
 		}
 	}
 	slices.Sort(freed)
-	r.next.free = slices.Concat(r.before.free[r.taken:], freed)
+	r.next.free = slices.Concat(r.before.free[r.supply.taken:], freed)
 	return r.next
 }

@@ -8,6 +8,12 @@ import (
 	"fairlead/controlplane/model"
 )
 
+// backendKey is what a backend is known by.
+type backendKey struct {
+	pool string
+	end  netip.AddrPort
+}
+
 // give runs one round in which exactly these owners are there.
 func give(t *testing.T, s *slots[string], r rules, owners ...string) (*slots[string], map[string][2]uint32) {
 	t.Helper()

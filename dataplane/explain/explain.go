@@ -184,7 +184,7 @@ func (e *Explanation) follow(s *fib.Snapshot, v dataplane.Verdict) {
 		return
 	}
 	b := s.Backend(v.Backend)
-	e.Backend = &Backend{Name: s.Name(b.Name), Address: b.Addr.String(), Port: b.Port, Weight: b.Weight, State: stateName(b)}
+	e.Backend = &Backend{Name: s.BackendName(b), Address: b.Addr.String(), Port: b.Port, Weight: b.Weight, State: stateName(b)}
 	e.NextHop = &NextHop{}
 	hop := s.NextHop(b.NextHop)
 	if hop == nil {

@@ -44,6 +44,14 @@ func (b *Builder) tables() int {
 	return n
 }
 
+// OwnName adds a string to Names, even if it is there already: whoever refers
+// to it has it alone.
+func (b *Builder) OwnName(s string) NameRef {
+	ref := NameRef{Offset: uint32(len(b.Names)), Length: uint32(len(s))}
+	b.Names = append(b.Names, s...)
+	return ref
+}
+
 // Name adds a string to Names, once however often it is added, and returns
 // where it is.
 func (b *Builder) Name(s string) NameRef {
@@ -53,8 +61,7 @@ func (b *Builder) Name(s string) NameRef {
 	if b.names == nil {
 		b.names = make(map[string]NameRef)
 	}
-	ref := NameRef{Offset: uint32(len(b.Names)), Length: uint32(len(s))}
-	b.Names = append(b.Names, s...)
+	ref := b.OwnName(s)
 	b.names[s] = ref
 	return ref
 }

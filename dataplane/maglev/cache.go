@@ -33,8 +33,13 @@ type cacheEntry struct {
 func (c *Cache) Table(members []Member, seed [2]uint64) (*Table, error) {
 	b := c.builder()
 	defer c.idle(b)
-	e := c.entry(b.key(members, seed))
-	e.once.Do(func() { e.table, e.err = b.build(members, seed) })
+	key := b.key(members, seed)
+	e := c.entry(key)
+	e.once.Do(func() {
+		if e.table, e.err = b.build(members, seed); e.table != nil {
+			e.table.key = key
+		}
+	})
 	return e.table, e.err
 }
 
@@ -84,6 +89,15 @@ func (c *Cache) EndRound() {
 	}
 	c.round++
 	c.builders = nil
+}
+
+// Forget forgets a table before the round is over.
+func (c *Cache) Forget(t *Table) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e, ok := c.tables[t.key]; ok && e.table == t {
+		delete(c.tables, t.key)
+	}
 }
 
 // Len is the number of tables remembered.

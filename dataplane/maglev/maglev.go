@@ -52,6 +52,7 @@ type Member struct {
 type Table struct {
 	entries  []uint16
 	checksum uint64
+	key      cacheKey // by which a Cache knows it
 }
 
 // Entries are the table: for each slot the index of a member in the list that

@@ -234,7 +234,7 @@ func (r *Replay) end(n uint64, v dataplane.Verdict) {
 		e.Service = s.Name(s.Services()[v.Service].Name)
 	}
 	if v.Backend != fib.NoIndex {
-		e.Backend = s.Name(s.Backend(v.Backend).Name)
+		e.Backend = s.BackendName(s.Backend(v.Backend))
 	}
 }
 

@@ -100,7 +100,7 @@ func (n *Node) backend(b *fib.Backend, expected float64) api.Backend {
 		state = "unresolved"
 	}
 	return api.Backend{
-		Name: snap.Name(b.Name), Address: b.Addr.String(), Port: b.Port, Weight: b.Weight, State: state, Expected: expected,
+		Name: snap.BackendName(b), Address: b.Addr.String(), Port: b.Port, Weight: b.Weight, State: state, Expected: expected,
 		Flows: tally.Flows, Packets: tally.Packets, Bytes: tally.Bytes, Drops: tally.Drops,
 	}
 }

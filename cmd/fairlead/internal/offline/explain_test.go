@@ -179,8 +179,8 @@ func compareToWorker(s *fib.Snapshot, e *explain.Explanation, did replay.Ended, 
 	if e.Backend != nil && !e.Service.Affinity {
 		pool := s.Pool(s.Services()[did.Verdict.Service].Pool)
 		member := s.Backend(s.Members(pool)[s.Table(pool)[e.Hash.Slot]])
-		if s.Name(member.Name) != backend {
-			return fmt.Sprintf("slot %d is %s's, the backend is %s", e.Hash.Slot, s.Name(member.Name), backend)
+		if s.BackendName(member) != backend {
+			return fmt.Sprintf("slot %d is %s's, the backend is %s", e.Hash.Slot, s.BackendName(member), backend)
 		}
 	}
 	if (e.Rewrite != nil) != (len(sent) == 1) {
