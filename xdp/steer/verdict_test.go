@@ -17,6 +17,8 @@ func actionName(a uint32) string {
 		return "drop"
 	case xdpPass:
 		return "pass"
+	case xdpTX:
+		return "tx"
 	case xdpRedirect:
 		return "redirect"
 	}

@@ -33,7 +33,7 @@ static __always_inline __u8 plain_ipv4(const struct ipv4 *ip, struct carried *c)
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffff) + (sum >> 16);
 	if (ip->version_ihl != 0x45 || fold(sum) != 0xffff ||
-	    ip->frag & bpf_htons(IPV4_MF | IPV4_OFFSET) || ip->ttl <= 1)
+	    ip->frag & ~bpf_htons(IPV4_DF) || ip->ttl <= 1)
 		return 0;
 	c->key.hi = 0;
 	c->key.lo = 0xffff00000000 | bpf_ntohl(ip->src);

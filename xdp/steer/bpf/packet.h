@@ -25,10 +25,8 @@
 #define PROTOCOL_IPV6   41
 #define PROTOCOL_ICMPV6 58
 
-// Flags and offset of an IPv4 fragment.
-#define IPV4_DF     0x4000
-#define IPV4_MF     0x2000
-#define IPV4_OFFSET 0x1fff
+// "Don't fragment", the one bit of the fragment field that a whole packet has.
+#define IPV4_DF 0x4000
 
 // TCP flags; the classic ones are those of RFC 793.
 #define TCP_FIN     0x01
