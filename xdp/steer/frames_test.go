@@ -27,7 +27,7 @@ var (
 // ours are the addresses of the tables below.
 func ours() []Local {
 	return []Local{
-		{Addr: vip4, Kind: VIP, AnswerARP: true},
+		{Addr: vip4, Kind: VIP, AnswerARP: true, ID: 1},
 		{Addr: vip6, Kind: VIP, AnswerARP: true},
 		{Addr: snat4, Kind: SNAT, AnswerARP: true},
 		{Addr: snat6, Kind: SNAT, AnswerARP: true},
