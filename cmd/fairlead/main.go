@@ -26,7 +26,7 @@ configuration, ask it how it is, or try a configuration without a network.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newStatus(), newProfile(), newBackend(), newCheck(), newReplay(), newExplain(), newConfig(), newVersion(), newDataplane())
+	root.AddCommand(newRun(), newStatus(), newProfile(), newBackend(), newCheck(), newBench(), newReplay(), newExplain(), newConfig(), newVersion(), newDataplane())
 	return root
 }
 
