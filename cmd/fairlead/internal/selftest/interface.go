@@ -72,6 +72,9 @@ func measureInterface(ctx context.Context, o Options, cpus []int, progress func(
 		return nil, err
 	}
 	for _, f := range found {
+		if f.Level == preflight.Note && f.Subject != "interface "+o.Interface {
+			continue // of a configuration that there is not
+		}
 		r.Findings = append(r.Findings, fmt.Sprintf("%s: %v", f.Level, f))
 	}
 	if o.Traffic {

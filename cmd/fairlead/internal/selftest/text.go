@@ -53,7 +53,7 @@ func (i *Interface) writeText(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintln(w, "\t\tMpps\toffered\tns/frame\t")
 	fmt.Fprintf(w, "receive\tqueue %d\t%.2f\t%.2f\t%.0f\t\n", t.Receive.Queue, t.Receive.Mpps, t.Receive.Offered, t.Receive.NS)
-	total := 0.0
+	total, all := 0.0, t.Receive.Mpps >= 0.99*t.Receive.Offered
 	for _, q := range t.Transmit {
 		fmt.Fprintf(w, "send\tqueue %d\t%.2f\t\t%.0f\t\n", q.Queue, q.Mpps, q.NS)
 		total += q.Mpps
@@ -61,7 +61,13 @@ func (i *Interface) writeText(out io.Writer) error {
 	if len(t.Transmit) > 1 {
 		fmt.Fprintf(w, "send\ttogether\t%.2f\t\t\t\n", total)
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if all {
+		fmt.Fprintln(out, "All that could be made was received: the queue could take more.")
+	}
+	return nil
 }
 
 // String writes both numbers and what they may be at most.
