@@ -2,6 +2,7 @@ package steer
 
 import (
 	"bytes"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -41,8 +42,13 @@ func TestMemoRewritten(t *testing.T) {
 			t.Fatal("the two contents do not differ")
 		}
 
-		stop, done := make(chan struct{}), make(chan uint64)
+		stop, done := make(chan struct{}), make(chan uint64, 1)
 		go func() { done <- rewrite(at, &contents, stop) }()
+		writes := sync.OnceValue(func() uint64 {
+			close(stop)
+			return <-done
+		})
+		t.Cleanup(func() { writes() }) // before the memory is unmapped
 		var seen [3]int
 		for range 30_000 {
 			action, out := l.run(first.frame)
@@ -57,10 +63,8 @@ func TestMemoRewritten(t *testing.T) {
 				t.Fatalf("%s: %x", actionName(action), out)
 			}
 		}
-		close(stop)
-		writes := <-done
-		if seen[0] == 0 || seen[1] == 0 || writes < 1000 {
-			t.Errorf("first %d, second %d, up %d; written %d times", seen[0], seen[1], seen[2], writes)
+		if n := writes(); seen[0] == 0 || seen[1] == 0 || n < 1000 {
+			t.Errorf("first %d, second %d, up %d; written %d times", seen[0], seen[1], seen[2], n)
 		}
 	}
 }
