@@ -84,6 +84,7 @@ func Compile(state *model.State, obs *model.Observations, prev *IDs, opts Option
 		poolIndex: make(map[string]uint32, len(state.Pools)),
 		placed:    make(map[*maglev.Table]*placedTable),
 	}
+	tables.BeginRound()
 	c.settings()
 	for _, stage := range []func() error{c.interfaces, c.locals, c.pools, c.services} {
 		if err := stage(); err != nil {
@@ -124,7 +125,7 @@ type compiler struct {
 // memory before it is used, so there is plenty.
 func spareFor(b *fib.Builder, tableEntries int) fib.Spare {
 	return fib.Spare{
-		Members: len(b.Members) + 4096, Tables: tableEntries + 1<<20, Backends: len(b.Backends) + 4096,
+		Members: 3*len(b.Members) + 4096, Tables: tableEntries + 1<<20, Backends: len(b.Backends) + 4096,
 		NextHops: len(b.NextHops) + 4096, Names: len(b.Names) + 1<<18,
 	}
 }

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -119,7 +121,7 @@ func (c *compiler) prepare(batch []prepared, lists []poolList) {
 	for range min(runtime.GOMAXPROCS(0), len(batch)) {
 		running.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(batch)); i = next.Add(1) - 1 {
-				batch[i].prepare(&lists[i], &c.ways, c.obs, c.tables, c.state.HashSeed)
+				batch[i].prepare(&lists[i], &c.ways, c.obs.Down, c.tables, c.state.HashSeed)
 			}
 		})
 	}
@@ -128,7 +130,7 @@ func (c *compiler) prepare(batch []prepared, lists []poolList) {
 
 // prepare finds out about one pool. What the same prepared was used for before
 // is overwritten.
-func (p *prepared) prepare(list *poolList, w *ways, obs *model.Observations, tables *maglev.Cache, seed [2]uint64) {
+func (p *prepared) prepare(list *poolList, w *ways, down map[netip.AddrPort]bool, tables *maglev.Cache, seed [2]uint64) {
 	p.members = appendMembers(p.members[:0], list.backends, list.draining)
 	p.hops, p.input, p.text, p.warning = p.hops[:0], p.input[:0], p.text[:0], ""
 	unreachable, first, why := 0, "", ""
@@ -141,7 +143,7 @@ func (p *prepared) prepare(list *poolList, w *ways, obs *model.Observations, tab
 			}
 			unreachable++
 		}
-		p.hops = append(p.hops, preparedHop{hop, exists, m.down(obs.Down)})
+		p.hops = append(p.hops, preparedHop{hop, exists, m.down(down)})
 	}
 	switch {
 	case unreachable == 1:
@@ -149,7 +151,10 @@ func (p *prepared) prepare(list *poolList, w *ways, obs *model.Observations, tab
 	case unreachable > 1:
 		p.warning = fmt.Sprintf("pool %q: backend %s %s (and %d more cannot be reached)", list.name, first, why, unreachable-1)
 	}
-	p.table, p.err = tables.Table(p.tableInput(), seed)
+	p.table, p.err = nil, nil
+	if input := p.tableInput(); slices.ContainsFunc(input, func(m maglev.Member) bool { return !m.Down }) {
+		p.table, p.err = tables.Table(input, seed)
+	}
 }
 
 // tableInput is what the pool's Maglev table is made of: the names of the

@@ -87,6 +87,11 @@ func Validate(s *State) []error {
 	v.pools()
 	v.services()
 	v.ownership()
+	return v.sorted()
+}
+
+// sorted are the errors in the order of Validate.
+func (v *validator) sorted() []error {
 	slices.SortStableFunc(v.errs, func(a, b *Error) int {
 		if d := kindOrder[a.Kind] - kindOrder[b.Kind]; d != 0 {
 			return d

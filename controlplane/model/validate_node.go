@@ -135,6 +135,23 @@ func (v *validator) limits() {
 // ownership checks that no address has two roles and that there are not too
 // many of them.
 func (v *validator) ownership() {
+	s, roles := v.state, v.roles()
+	for i := range s.Pools {
+		v.foreign(i, &s.Pools[i], roles)
+	}
+}
+
+// foreign checks that no backend of a pool has an address of the node's own.
+func (v *validator) foreign(i int, pool *Pool, roles map[netip.Addr]string) {
+	for j := range pool.Backends {
+		if role, taken := roles[pool.Backends[j].Address]; taken {
+			v.report(KindPool, i, j, "address", "pool %q: backend %s is also a %s", pool.Name, pool.Backends[j].Address, role)
+		}
+	}
+}
+
+// roles says what each of the node's own addresses is for.
+func (v *validator) roles() map[netip.Addr]string {
 	s := v.state
 	roles := make(map[netip.Addr]string, len(s.VIPs)+len(s.Services)+len(s.SNATs)+2)
 	// take gives an address its role. An invalid address has been reported
@@ -164,11 +181,5 @@ func (v *validator) ownership() {
 	}
 	take(s.Tunnel.Source4, "tunnel source", KindTunnel, 0, "source_ipv4")
 	take(s.Tunnel.Source6, "tunnel source", KindTunnel, 0, "source_ipv6")
-	for i, pool := range s.Pools {
-		for j, b := range pool.Backends {
-			if role, taken := roles[b.Address]; taken {
-				v.report(KindPool, i, j, "address", "pool %q: backend %s is also a %s", pool.Name, b.Address, role)
-			}
-		}
-	}
+	return roles
 }

@@ -19,14 +19,18 @@ func (v *validator) pools() {
 			v.report(KindPool, i, -1, "name", "pool %q is defined twice", p.Name)
 		}
 		names[p.Name] = true
-		if len(p.Backends) > MaxPoolBackends {
-			v.report(KindPool, i, -1, "backend", "pool %q has %d backends; it may have %d", p.Name, len(p.Backends), MaxPoolBackends)
-		}
+		v.poolSize(i, p)
 		total += len(p.Backends)
 		if total > MaxBackends && total-len(p.Backends) <= MaxBackends {
 			v.report(KindPool, i, -1, "backend", "with pool %q there are more than %d backends", p.Name, MaxBackends)
 		}
 		v.backends(i, p)
+	}
+}
+
+func (v *validator) poolSize(i int, p *Pool) {
+	if len(p.Backends) > MaxPoolBackends {
+		v.report(KindPool, i, -1, "backend", "pool %q has %d backends; it may have %d", p.Name, len(p.Backends), MaxPoolBackends)
 	}
 }
 
@@ -94,11 +98,7 @@ func (v *validator) services() {
 			pools[s.Pools[i].Name] = &s.Pools[i]
 		}
 	}
-	var snat4, snat6 bool
-	for i := range s.SNATs {
-		snat4 = snat4 || s.SNATs[i].Address.Is4()
-		snat6 = snat6 || s.SNATs[i].Address.Is6()
-	}
+	snat4, snat6 := v.snatFamilies()
 	names := make(map[string]bool, len(s.Services))
 	for i := range s.Services {
 		svc := &s.Services[i]
@@ -128,6 +128,15 @@ func (v *validator) services() {
 		}
 	}
 	v.claims()
+}
+
+// snatFamilies says of which families there are SNAT addresses.
+func (v *validator) snatFamilies() (snat4, snat6 bool) {
+	for i := range v.state.SNATs {
+		snat4 = snat4 || v.state.SNATs[i].Address.Is4()
+		snat6 = snat6 || v.state.SNATs[i].Address.Is6()
+	}
+	return snat4, snat6
 }
 
 // serviceValues checks the fields that stand for themselves.

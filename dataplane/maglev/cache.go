@@ -9,7 +9,7 @@ import (
 // Cache remembers tables by what they are built from, so that equal pools
 // share one table and an unchanged pool's table is not built again. It is used
 // in rounds, one per compilation: EndRound forgets the tables that the round
-// did not ask for. Table may be called from several goroutines at once; a table
+// did not ask for, and begins the next. Table may be called from several goroutines at once; a table
 // is built once all the same. The zero Cache is empty and ready.
 type Cache struct {
 	mu       sync.Mutex
@@ -78,7 +78,15 @@ func (c *Cache) idle(b *builder) {
 	c.builders = append(c.builders, b)
 }
 
-// EndRound forgets every table that was not asked for since the last EndRound.
+// BeginRound begins a round before the last one was ended: what was asked for
+// so far does not count.
+func (c *Cache) BeginRound() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.round++
+}
+
+// EndRound forgets every table that was not asked for since the round began.
 func (c *Cache) EndRound() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
