@@ -46,11 +46,13 @@ const (
 
 // Dataplane is what the data process is given.
 type Dataplane struct {
-	RingSize       int           // entries of each AF_XDP ring, a power of two
-	Frames         int           // frames per queue of each interface
-	FrameSize      int           // bytes, 2048 or 4096
-	Headroom       int           // bytes before each received frame, for outer headers
-	FlowTableSize  int           // flows
+	RingSize       int // entries of each AF_XDP ring, a power of two
+	Frames         int // frames per queue of each interface
+	FrameSize      int // bytes, 2048 or 4096
+	Headroom       int // bytes before each received frame, for outer headers
+	FlowTableSize  int // flows
+	FlowMemo       FlowMemo
+	FlowMemoSize   int           // directions of flows that may have a memo at a time; 0: as many as FlowTableSize
 	Queues         int           // queues to use of an interface that does not say; 0: as many as it has
 	CPUs           []int         // worker i runs on CPUs[i % len(CPUs)]; empty: wherever the scheduler likes
 	BusyPoll       time.Duration // 0: off; otherwise whole microseconds
@@ -58,6 +60,25 @@ type Dataplane struct {
 	HugePages      bool
 	Spin           time.Duration // how long an idle worker polls before it sleeps
 	User           string        // user name or decimal user id of the data process, never root
+}
+
+// FlowMemo says whether the XDP program forwards the plain packets of
+// established flows by the verdicts it was given.
+type FlowMemo string
+
+// The flow memo settings.
+const (
+	FlowMemoAuto FlowMemo = "auto" // on interfaces without zero copy, where the processor allows it
+	FlowMemoOn   FlowMemo = "on"   // on all interfaces, or fail
+	FlowMemoOff  FlowMemo = "off"
+)
+
+// Memos is how many directions of flows may have a memo at a time.
+func (d *Dataplane) Memos() int {
+	if d.FlowMemoSize == 0 {
+		return d.FlowTableSize
+	}
+	return d.FlowMemoSize
 }
 
 // XDP is where the XDP program and its maps live.

@@ -41,6 +41,7 @@ func Default() *Config {
 			FrameSize:      2048,
 			Headroom:       256,
 			FlowTableSize:  1_000_000,
+			FlowMemo:       FlowMemoAuto,
 			BusyPollBudget: 64,
 			Spin:           50 * time.Microsecond,
 			User:           "nobody",

@@ -54,6 +54,8 @@ func (r *reader) dataplane(t *table, d *Dataplane) {
 	}
 	r.frameSize(t, d)
 	d.FlowTableSize = t.integer("flow_table_size", d.FlowTableSize, minFlows, maxFlows)
+	d.FlowMemo = choice(t, "flow_memo", d.FlowMemo, FlowMemoAuto, FlowMemoOn, FlowMemoOff)
+	d.FlowMemoSize = t.countOrAuto("flow_memo_size", d.FlowMemoSize, maxFlows)
 	d.Queues = t.countOrAuto("queues", d.Queues, maxQueues)
 	d.CPUs = r.cpus(t)
 	d.BusyPoll = t.duration("busy_poll", d.BusyPoll, 0, maxBusyPoll, time.Microsecond)

@@ -22,7 +22,7 @@ type wayCache [256]struct {
 func (w *Worker) remember(f nic.Frame, in *Input, ref flow.Ref, v *Verdict, timeout uint32) {
 	fl := in.Flow
 	lease := memo.Lease(timeout)
-	if v.Action != reason.Transmit || v.MTU != 0 || lease == 0 || !fl.State.Plain() || fl.State == flow.StateUnreplied && fl.SNAT == 0 {
+	if v.Action != reason.Transmit || v.MTU != 0 || lease < 2*memo.Slack || !fl.State.Plain() || fl.State == flow.StateUnreplied && fl.SNAT == 0 {
 		return
 	}
 	var g memo.Grant
@@ -52,7 +52,7 @@ func (w *Worker) remember(f nic.Frame, in *Input, ref flow.Ref, v *Verdict, time
 		return
 	}
 	k := &w.main.memoKeys[w.at]
-	if w.Memos.Put(k, w.main.memoHash[w.at], way, &g, w.now, w.now+flow.Time(lease)) && !w.Flows.Holds(ref, fl) {
+	if w.Memos.Put(k, w.main.memoHash[w.at], way, &g, w.now, w.now+flow.Time(lease-memo.Slack)) && !w.Flows.Holds(ref, fl) {
 		w.Memos.Drop(k)
 	}
 }
@@ -73,6 +73,59 @@ func (w *Worker) way(id *memo.Identity) (memo.Way, bool) {
 		c.id, c.way = *id, way
 	}
 	return way, ok
+}
+
+// renewCycle is how many milliseconds the workers take to look at all memos
+// that the kernel may use, and renewEvery how long one waits between two looks.
+const (
+	renewCycle = 2500
+	renewEvery = 10
+)
+
+// renewMemos keeps the memos alive by which the kernel forwards: it looks
+// through the worker's share of them, some at a time.
+func (w *Worker) renewMemos() {
+	if w.Memos == nil || !w.Memos.InKernel() {
+		return
+	}
+	elapsed := uint32(w.now - w.renewed)
+	if elapsed < renewEvery {
+		return
+	}
+	w.renewed = w.now
+	workers := w.Flows.Workers()
+	first, last := w.Memos.Len()*w.Index/workers, w.Memos.Len()*(w.Index+1)/workers
+	n := int(uint64(last-first)*uint64(min(elapsed, renewCycle))/renewCycle) + 1
+	if w.renewAt < first || w.renewAt >= last {
+		w.renewAt = first
+	}
+	n = min(n, last-w.renewAt)
+	w.Memos.Recent(w.renewAt, n, w.now, w.renewOne)
+	w.renewAt += n
+}
+
+// renew prolongs the lease of a memo that was used so many milliseconds ago.
+func (w *Worker) renew(k *memo.Key, unused uint32) {
+	key := flow.Key{Peer: packet.Addr{Hi: k.Hi, Lo: k.Lo}, PeerPort: uint16(k.Rest >> 48), LocalPort: uint16(k.Rest >> 32),
+		Local: uint16(k.Rest >> 16), Proto: uint8(k.Rest >> 8)}
+	fl := &w.found
+	ref, _, ok := w.Flows.Lookup(&key, w.Flows.Hash(&key), w.now, fl)
+	if !ok || !fl.State.Plain() {
+		return
+	}
+	svc := w.snapshot.ServiceByID(fib.ID(fl.ServiceID))
+	if svc == nil {
+		return
+	}
+	timeout := w.timeouts[svc.Timeouts].of(fl.Proto).At(fl.State)
+	lease := memo.Lease(timeout)
+	if unused > lease || lease < 2*memo.Slack || !w.Flows.Extend(ref, fl, w.now+flow.Time(timeout+lease)) {
+		return
+	}
+	w.Memos.Renew(k, w.now+flow.Time(lease-memo.Slack))
+	if !w.Flows.Holds(ref, fl) {
+		w.Memos.Drop(k)
+	}
 }
 
 // dropMemos forgets the memos of a flow that has changed.

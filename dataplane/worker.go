@@ -69,7 +69,12 @@ type Worker struct {
 	memo    memo.Memo // of the packet in hand
 	ways    wayCache
 	ifIndex [nic.MaxPorts]uint32 // of the snapshot's interfaces
-	entropy uint32               // counts tunnel packets that may be fragmented on the way: their IP identification
+
+	renewed  flow.Time // when memos were last looked at
+	renewAt  int       // and which come next
+	renewOne func(*memo.Key, uint32)
+
+	entropy uint32 // counts tunnel packets that may be fragmented on the way: their IP identification
 	nat     rewrite.NATArgs
 	via     [6]byte   // where the packet in hand goes back to
 	hash    uint64    // of the packet in hand: the flow table's, and the entropy of its tunnel
@@ -119,6 +124,7 @@ func NewWorker(cfg Config) (*Worker, error) {
 	}
 	if cfg.Memos != nil {
 		cfg.Flows.OnEvict(w.dropMemos)
+		w.renewOne = w.renew
 	}
 	return w, nil
 }
@@ -186,6 +192,7 @@ func (w *Worker) Step() int {
 	w.kickLeft()
 	w.refill()
 	w.flows.Sweep(w.now, batchSweep)
+	w.renewMemos()
 	l := w.Counters.Ledger
 	l.InFlight = uint64(len(w.frags.held))
 	atomic.AddUint64(&l.Beat, 1)

@@ -168,5 +168,8 @@ func (t *Table) OnEvict(fn func(*Flow)) { t.onEvict = fn }
 // Worker is the i-th worker's way to add flows, from 0 to Config.Workers-1.
 func (t *Table) Worker(i int) *Worker { return t.workers[i] }
 
+// Workers is how many workers share the table.
+func (t *Table) Workers() int { return len(t.workers) }
+
 // Capacity is the most flows the table can hold.
 func (t *Table) Capacity() int { return len(t.records) }

@@ -7,11 +7,13 @@ import (
 	"fairlead/dataplane/ledger"
 )
 
-// Counters are the counters of all workers over shared memory. A worker's part
+// Counters are the counters of all workers, and of the XDP program, over shared
+// memory. A worker's part
 // begins on a page of its own, so that no two workers write to one cache line.
 // The memory is sparse: slots that are never counted cost nothing.
 type Counters struct {
 	Workers []ledger.Counters
+	Kernel  ledger.Counters // what the XDP program forwarded by itself
 }
 
 const page = 4096
@@ -19,7 +21,7 @@ const page = 4096
 // CountersSize is how many bytes the counters of so many workers, with so many
 // service and backend slots each, take.
 func CountersSize(workers, services, backends int) int {
-	return workers * workerSize(services, backends)
+	return (workers + 1) * workerSize(services, backends)
 }
 
 // MapCounters lays the counters over memory of CountersSize bytes. All zero is
@@ -28,42 +30,45 @@ func MapCounters(mem []byte, workers, services, backends int) (*Counters, error)
 	if want := CountersSize(workers, services, backends); len(mem) < want {
 		return nil, fmt.Errorf("ipc: counters take %d bytes, the memory has %d", want, len(mem))
 	}
-	c := &Counters{Workers: make([]ledger.Counters, workers)}
-	for i := range c.Workers {
+	parts := make([]ledger.Counters, workers+1)
+	for i := range parts {
 		at := mem[i*workerSize(services, backends):]
 		tallies := unsafe.Slice((*ledger.Tally)(unsafe.Pointer(&at[pages(ledger.Size)])), services+backends)
-		c.Workers[i] = ledger.Counters{
+		parts[i] = ledger.Counters{
 			Ledger:   (*ledger.Ledger)(unsafe.Pointer(&at[0])),
 			Services: tallies[:services:services],
 			Backends: tallies[services:],
 		}
 	}
-	return c, nil
+	return &Counters{Workers: parts[:workers:workers], Kernel: parts[workers]}, nil
 }
 
-// Total adds up the ledgers of all workers.
+// parts are the counters of all workers and the kernel's.
+func (c *Counters) parts() []ledger.Counters { return append(c.Workers, c.Kernel) }
+
+// Total adds up all ledgers.
 func (c *Counters) Total() ledger.Ledger {
 	var sum ledger.Ledger
-	for i := range c.Workers {
-		sum.Add(c.Workers[i].Ledger)
+	for _, p := range c.parts() {
+		sum.Add(p.Ledger)
 	}
 	return sum
 }
 
-// Service adds up a service slot's tallies of all workers.
+// Service adds up all tallies of a service slot.
 func (c *Counters) Service(slot uint32) ledger.Tally {
 	var sum ledger.Tally
-	for i := range c.Workers {
-		sum.Add(c.Workers[i].Services[slot])
+	for _, p := range c.parts() {
+		sum.Add(p.Services[slot])
 	}
 	return sum
 }
 
-// Backend adds up a backend slot's tallies of all workers.
+// Backend adds up all tallies of a backend slot.
 func (c *Counters) Backend(slot uint32) ledger.Tally {
 	var sum ledger.Tally
-	for i := range c.Workers {
-		sum.Add(c.Workers[i].Backends[slot])
+	for _, p := range c.parts() {
+		sum.Add(p.Backends[slot])
 	}
 	return sum
 }

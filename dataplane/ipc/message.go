@@ -14,7 +14,7 @@ type Kind string
 // Messages to the data process. Setup comes first, then one Worker message for
 // each worker, then the first FIB; forwarding starts with it.
 const (
-	KindSetup  Kind = "setup"  // Setup; descriptors: flow table, counters
+	KindSetup  Kind = "setup"  // Setup; descriptors: flow table, counters, and those of Memo
 	KindWorker Kind = "worker" // WorkerSetup; descriptors: UMEM, then one socket a queue
 	KindFIB    Kind = "fib"    // FIB; descriptor: the sealed image
 	KindStop   Kind = "stop"   // no body: finish the batch and exit
@@ -33,13 +33,25 @@ const (
 
 // Setup is what all workers share.
 type Setup struct {
-	Workers  int  `json:"workers"`
-	Flows    int  `json:"flows"`    // capacity of the flow table
-	Services int  `json:"services"` // service slots in the counters
-	Backends int  `json:"backends"` // backend slots in the counters
-	HoldMost int  `json:"holdMost"` // fragments a worker may hold
-	SpinUS   int  `json:"spinUs"`   // how long an idle worker polls before it sleeps, in microseconds
-	Resume   bool `json:"resume"`   // a data process used these rings before: recover who owns each frame
+	Workers  int   `json:"workers"`
+	Flows    int   `json:"flows"`          // capacity of the flow table
+	Services int   `json:"services"`       // service slots in the counters
+	Backends int   `json:"backends"`       // backend slots in the counters
+	HoldMost int   `json:"holdMost"`       // fragments a worker may hold
+	SpinUS   int   `json:"spinUs"`         // how long an idle worker polls before it sleeps, in microseconds
+	Resume   bool  `json:"resume"`         // a data process used these rings before: recover who owns each frame
+	Memos    int   `json:"memos"`          // directions of flows to remember verdicts for
+	Memo     *Memo `json:"memo,omitempty"` // the XDP program's memory for them, nil when it forwards nothing itself
+}
+
+// Memo is the memory that the data process shares with the XDP program; its
+// descriptors follow those of Setup: entries, routes, counts. The sizes are in
+// bytes.
+type Memo struct {
+	Entries int       `json:"entries"`
+	Routes  int       `json:"routes"`
+	Counts  int       `json:"counts"`
+	Seed    [2]uint64 `json:"seed"`
 }
 
 // WorkerSetup is one worker's memory and queues.

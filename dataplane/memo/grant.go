@@ -14,6 +14,10 @@ const MaxLease = 10_000
 // The longest lease is what the flow table allows.
 var _ [flow.MaxExtension - MaxLease]struct{}
 
+// Slack is by how many milliseconds the kernel's clock may lag behind the
+// worker's: leases end so much earlier than the flow's record allows.
+const Slack = 16
+
 // Lease is how long a memo of a flow with this idle timeout holds, both in
 // milliseconds: a quarter of it at most, for by so much a flow may outlive its
 // timeout.

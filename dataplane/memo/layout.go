@@ -102,7 +102,7 @@ type Route struct {
 	Dst     packet.Addr // NAT forward: new destination; IPIP, GUE: outer destination
 	Sum     uint32      // IPIP, GUE over IPv4: sum of those words of the outer header that are the same for every packet
 	NextHop uint32      // index in the snapshot it was built from, fib.NoIndex for replies; for traces
-	_       [4]uint64   // to two cache lines
+	_       [6]uint64   // to two cache lines
 }
 
 // Route flags.

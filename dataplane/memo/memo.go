@@ -56,10 +56,12 @@ const (
 type Seed [2]uint64
 
 // Hash places a key. It uses what an XDP program has: multiplications of 64
-// bits by 64 of which the low 64 remain.
+// bits by 64 of which the low 64 remain. They carry upwards only, and it is low
+// bits that choose a place: so what is in a word's upper half, such as the peer's
+// port, goes into the lower half too.
 func Hash(k *Key, seed *Seed) uint64 {
 	h := (k.Hi ^ seed[0]) * mul0
 	h = (h ^ h>>32 ^ k.Lo) * mul1
-	h = (h ^ h>>32 ^ k.Rest ^ seed[1]) * mul2
+	h = (h ^ h>>32 ^ k.Rest ^ k.Rest>>32 ^ seed[1]) * mul2
 	return h ^ h>>32
 }

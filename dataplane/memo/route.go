@@ -4,6 +4,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"fairlead/dataplane/fib"
 	"fairlead/dataplane/flow"
@@ -34,7 +35,8 @@ type ways struct {
 	generation atomic.Uint64 // of the snapshot that all valid routes agree with
 	users      []user        // by route
 	known      map[Identity]uint16
-	fresh      int // routes from here on were never used
+	retire     func(i uint16) // called before a place is given to another route
+	fresh      int            // routes from here on were never used
 }
 
 // user is what a route is used for; its Identity is known while it is valid.
@@ -51,6 +53,14 @@ func (w *ways) init(routes []Route) {
 	w.routes, w.users, w.known = routes, make([]user, len(routes)), make(map[Identity]uint16)
 	for i := range routes {
 		atomic.StoreUint32(&routes[i].State, 0)
+	}
+}
+
+// Void makes every route in the memory of a table invalid, for a process that
+// does not use the table itself and whose user of the table is dead.
+func Void(routes []byte) {
+	for i := 0; i+RouteSize <= len(routes); i += RouteSize {
+		atomic.StoreUint32(&(*Route)(unsafe.Pointer(&routes[i])).State, 0)
 	}
 }
 
@@ -102,6 +112,9 @@ func (w *ways) Way(s *fib.Snapshot, id *Identity, at flow.Time) (Way, bool) {
 	r := &w.routes[i]
 	gen := r.Last%genMask + 1
 	next.Last = gen
+	if w.retire != nil {
+		w.retire(i)
+	}
 	*r = next
 	atomic.StoreUint32(&r.State, uint32(gen))
 	w.users[i].id = *id

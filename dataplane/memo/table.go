@@ -15,7 +15,8 @@ type Table struct {
 	entries []entry
 	sets    uint64 // number of sets - 1
 	seed    Seed
-	kernel  bool // the XDP program has the table too
+	kernel  bool    // the XDP program has the table too
+	counts  []Count // of the kernel, those of a CPU together
 	ways
 }
 
@@ -34,7 +35,7 @@ type Config struct {
 	Entries []byte // a power of two of entries, at least 2
 	Routes  []byte // 1 to MaxRoutes routes
 	Seed    Seed
-	Kernel  bool // the memory is an XDP program's maps
+	Counts  []byte // one for each route and CPU of the kernel's; nil when the memory is no XDP program's
 }
 
 func leaseOf(control uint64) flow.Time { return flow.Time(control >> leaseAt) }
@@ -53,6 +54,8 @@ func New(cfg Config) (*Table, error) {
 	switch {
 	case entries < 2 || entries&(entries-1) != 0 || len(cfg.Entries)%EntrySize != 0:
 		return nil, fmt.Errorf("memo: memory of %d bytes does not hold a power of two of entries", len(cfg.Entries))
+	case cfg.Counts != nil && len(cfg.Counts) < routes*CountSize:
+		return nil, fmt.Errorf("memo: memory of %d bytes does not hold counts for %d routes", len(cfg.Counts), routes)
 	case routes < 1 || routes > MaxRoutes:
 		return nil, fmt.Errorf("memo: memory for %d routes, 1 to %d are possible", routes, MaxRoutes)
 	case uintptr(unsafe.Pointer(&cfg.Entries[0]))%uintptr(EntrySize) != 0 || uintptr(unsafe.Pointer(&cfg.Routes[0]))%8 != 0:
@@ -60,7 +63,10 @@ func New(cfg Config) (*Table, error) {
 	}
 	t := &Table{
 		entries: unsafe.Slice((*entry)(unsafe.Pointer(&cfg.Entries[0])), entries),
-		sets:    uint64(entries/2 - 1), seed: cfg.Seed, kernel: cfg.Kernel,
+		sets:    uint64(entries/2 - 1), seed: cfg.Seed, kernel: cfg.Counts != nil,
+	}
+	if t.kernel {
+		t.counts = unsafe.Slice((*Count)(unsafe.Pointer(&cfg.Counts[0])), len(cfg.Counts)/CountSize/routes*routes)
 	}
 	t.ways.init(unsafe.Slice((*Route)(unsafe.Pointer(&cfg.Routes[0])), routes))
 	return t, nil

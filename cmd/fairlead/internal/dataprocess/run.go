@@ -21,6 +21,7 @@ import (
 	"fairlead/dataplane/fib"
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
+	"fairlead/dataplane/memo"
 )
 
 // process is everything one data process has.
@@ -31,6 +32,7 @@ type process struct {
 	counters  *ipc.Counters
 	snapshots dataplane.Publisher
 	workers   []*worker
+	memos     *memo.Table
 	running   sync.WaitGroup
 	stopping  chan struct{} // closed when the process is to end
 	images    []image       // published, oldest first; the last is in force
@@ -97,6 +99,7 @@ func (p *process) prepare() error {
 			w.Run()
 		}()
 	}
+	p.keepAccount()
 	return p.ready(generation, recovered, lost)
 }
 
@@ -116,10 +119,13 @@ func (p *process) receiveSetup() error {
 	if err != nil {
 		return fmt.Errorf("wait for setup: %w", err)
 	}
-	if err := m.Decode(ipc.KindSetup, &p.setup, 2); err != nil {
+	if err := m.Decode(ipc.KindSetup, &p.setup, -1); err != nil {
 		return err
 	}
 	s := &p.setup
+	if want := descriptorsOf(s); len(m.FDs) != want {
+		return fmt.Errorf("the setup came with %d descriptors instead of %d", len(m.FDs), want)
+	}
 	flows, err := mapShared(m.FDs[0], flow.Size(s.Flows))
 	if err != nil {
 		return fmt.Errorf("map flow table: %w", err)
@@ -131,8 +137,10 @@ func (p *process) receiveSetup() error {
 	if p.flows, err = newFlowTable(flows, s); err != nil {
 		return fmt.Errorf("flow table: %w", err)
 	}
-	p.counters, err = ipc.MapCounters(counters, s.Workers, s.Services, s.Backends)
-	return err
+	if p.counters, err = ipc.MapCounters(counters, s.Workers, s.Services, s.Backends); err != nil {
+		return err
+	}
+	return p.makeMemos(m.FDs[2:])
 }
 
 // snatGuard is how long, in milliseconds, an outside tuple rests after its flow

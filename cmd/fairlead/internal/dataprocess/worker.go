@@ -74,7 +74,7 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 	}
 	w.Worker, err = dataplane.NewWorker(dataplane.Config{
 		Pool: pool, Queues: queues, Waiter: waiter, Flows: p.flows, Index: s.Index,
-		Snapshots: &p.snapshots, Counters: counters, Clock: clock, HoldMost: p.setup.HoldMost,
+		Snapshots: &p.snapshots, Memos: p.memos, Counters: counters, Clock: clock, HoldMost: p.setup.HoldMost,
 		Spin: time.Duration(p.setup.SpinUS) * time.Microsecond,
 	})
 	return w, err

@@ -75,7 +75,7 @@ func lookIdentity(name string) (identity, error) {
 
 // spawn starts a data process and hands it everything: sockets, memory, image.
 // When it returns, the process forwards.
-func spawn(id identity, setup ipc.Setup, shared [2]int, workers []*workerSockets, describe func(w int) ipc.WorkerSetup, img image, log *slog.Logger) (*dataProcess, error) {
+func spawn(id identity, setup ipc.Setup, shared []int, workers []*workerSockets, describe func(w int) ipc.WorkerSetup, img image, log *slog.Logger) (*dataProcess, error) {
 	conn, child, err := ipc.Pair()
 	if err != nil {
 		return nil, err
@@ -111,8 +111,8 @@ func spawn(id identity, setup ipc.Setup, shared [2]int, workers []*workerSockets
 
 // hand sends the setup, the workers and the first image, and waits until the
 // process forwards.
-func (d *dataProcess) hand(setup ipc.Setup, shared [2]int, workers []*workerSockets, describe func(w int) ipc.WorkerSetup, img image) error {
-	if err := d.conn.Send(ipc.KindSetup, setup, shared[0], shared[1]); err != nil {
+func (d *dataProcess) hand(setup ipc.Setup, shared []int, workers []*workerSockets, describe func(w int) ipc.WorkerSetup, img image) error {
+	if err := d.conn.Send(ipc.KindSetup, setup, shared...); err != nil {
 		return err
 	}
 	for i, w := range workers {

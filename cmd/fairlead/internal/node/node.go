@@ -35,6 +35,7 @@ type Node struct {
 	reconciler *controlplane.Reconciler
 	observer   *observer // nil before Start
 	steer      *steer.Steer
+	memoSeed   [2]uint64 // of the flow memos in the kernel
 	user       identity
 	started    time.Time
 
@@ -75,7 +76,7 @@ func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
 	if n.user, err = lookIdentity(cfg.Dataplane.User); err != nil {
 		return n, err
 	}
-	if n.steer, err = steer.Open(steer.Config{PinPath: cfg.XDP.PinPath}); err != nil {
+	if n.steer, n.memoSeed, err = openSteer(cfg, log); err != nil {
 		return n, err
 	}
 	if n.flowsFD, err = memfd("fairlead-flows", flow.Size(cfg.Dataplane.FlowTableSize)); err != nil {
@@ -253,7 +254,13 @@ func (n *Node) startData() error {
 	n.suspect = true
 	setup := ipc.Setup{Workers: len(n.workers), Flows: n.cfg.Dataplane.FlowTableSize, Services: maxServices, Backends: maxBackends,
 		HoldMost: int(n.image.snapshot.Settings().FragHold), SpinUS: int(n.cfg.Dataplane.Spin.Microseconds()), Resume: n.used}
-	d, err := spawn(n.user, setup, [2]int{n.flowsFD, n.countersFD}, n.workers, n.describe, n.image, n.log)
+	shared := []int{n.flowsFD, n.countersFD}
+	setup.Memos = n.cfg.Dataplane.Memos()
+	if setup.Memo = n.memoSetup(); setup.Memo != nil {
+		m, _ := n.steer.Memo()
+		shared = append(shared, m.Entries.FD, m.Routes.FD, m.Counts.FD)
+	}
+	d, err := spawn(n.user, setup, shared, n.workers, n.describe, n.image, n.log)
 	if err != nil {
 		return err
 	}
