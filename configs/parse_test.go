@@ -21,6 +21,8 @@ frames = 16_384
 frame_size = 4096
 headroom = 512
 flow_table_size = 2_000_000
+flow_memo = "on"
+flow_memo_size = 3_000_000
 queues = 4
 cpus = [ 2, 0 ]
 busy_poll = "20us"
@@ -152,7 +154,7 @@ func TestEveryValue(t *testing.T) {
 	want := &Config{
 		Node: Node{Name: "lb1", LogLevel: slog.LevelDebug, LogFormat: LogJSON},
 		Dataplane: Dataplane{
-			RingSize: 4096, Frames: 16384, FrameSize: 4096, Headroom: 512, FlowTableSize: 2000000, Queues: 4, CPUs: []int{2, 0},
+			RingSize: 4096, Frames: 16384, FrameSize: 4096, Headroom: 512, FlowTableSize: 2000000, FlowMemo: FlowMemoOn, FlowMemoSize: 3000000, Queues: 4, CPUs: []int{2, 0},
 			BusyPoll: 20 * time.Microsecond, BusyPollBudget: 32, HugePages: true, User: "65534",
 		},
 		Interfaces: []Interface{
@@ -303,7 +305,7 @@ func render(c *Config) string {
 	line("log_level = %q", strings.ToLower(c.Node.LogLevel.String()))
 	line("log_format = %q", c.Node.LogFormat)
 	d := &c.Dataplane
-	line("[dataplane]\nring_size = %d\nframes = %d\nframe_size = %d\nheadroom = %d\nflow_table_size = %d", d.RingSize, d.Frames, d.FrameSize, d.Headroom, d.FlowTableSize)
+	line("[dataplane]\nring_size = %d\nframes = %d\nframe_size = %d\nheadroom = %d\nflow_table_size = %d\nflow_memo = %q\nflow_memo_size = %s", d.RingSize, d.Frames, d.FrameSize, d.Headroom, d.FlowTableSize, d.FlowMemo, queues(d.FlowMemoSize))
 	line("queues = %s\ncpus = %s\nbusy_poll = %q\nbusy_poll_budget = %d", queues(d.Queues), strings.ReplaceAll(fmt.Sprint(d.CPUs), " ", ", "), d.BusyPoll, d.BusyPollBudget)
 	line("huge_pages = %t\nspin = %q\nuser = %s", d.HugePages, d.Spin, quote(d.User))
 	line("[xdp]\npin_path = %s", quote(c.XDP.PinPath))

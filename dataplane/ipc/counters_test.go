@@ -48,7 +48,7 @@ func TestCountersAreShared(t *testing.T) {
 
 // TestCountersNeedRoom asserts that short memory is refused.
 func TestCountersNeedRoom(t *testing.T) {
-	if _, err := MapCounters(make([]byte, 100), 1, 1, 1); err == nil || err.Error() != "ipc: counters take 8192 bytes, the memory has 100" {
+	if _, err := MapCounters(make([]byte, 100), 1, 1, 1); err == nil || err.Error() != "ipc: counters take 16384 bytes, the memory has 100" {
 		t.Errorf("error %v", err)
 	}
 }
