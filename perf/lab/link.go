@@ -94,6 +94,11 @@ func (i *Interface) prepare() error {
 	if err := i.SetFeatures(false, "tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"); err != nil {
 		return err
 	}
+	// With GRO an end receives by NAPI, so that XDP can send to it, as to any
+	// real interface.
+	if err := i.SetFeatures(true, "rx-gro"); err != nil {
+		return err
+	}
 	return i.SetUp()
 }
 
