@@ -215,9 +215,11 @@ func (w *Worker) process(b *batch) {
 	for _, i := range b.slow[:b.slows] {
 		w.Flows.TouchRecord(b.hashes[i])
 	}
+	byMemo := uint64(0)
 	for i := range b.n {
 		if b.known[i] {
 			if w.shortcut(b, i) {
+				byMemo++
 				continue
 			}
 			w.classify(b, i) // an earlier packet of the batch has changed its flow
@@ -226,6 +228,7 @@ func (w *Worker) process(b *batch) {
 			w.handle(b, i)
 		}
 	}
+	w.Counters.Ledger.ByMemo += byMemo
 	b.n = 0
 }
 

@@ -29,6 +29,7 @@ type Ledger struct {
 	TX         [nic.MaxPorts]uint64  // frames transmitted, by port
 	Stateless  uint64                // direct-reply flows carried without an entry, the flow table having no room
 	Restarts   uint64                // data processes that took this ledger over
+	ByMemo     uint64                // frames that went by a flow memo, without being decided upon anew
 }
 
 // Size is the size of a Ledger in bytes.
@@ -108,6 +109,7 @@ func (l *Ledger) Add(o *Ledger) {
 	}
 	l.Stateless += o.Stateless
 	l.Restarts += o.Restarts
+	l.ByMemo += o.ByMemo
 }
 
 // Recover closes the account of a worker that died: frames that it had taken

@@ -48,6 +48,7 @@ func (t *Table) account(i uint16, to ledger.Counters) {
 	}
 	l.Received += packets
 	l.Ended[why] += packets
+	l.ByMemo += packets
 	l.TX[r.Port] += packets
 	l.Bytes += bytes
 	l.BytesSent += sent
