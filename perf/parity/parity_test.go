@@ -68,6 +68,12 @@ func (e *errand) route(ifindex int) memo.Route {
 	}
 	if e.outer6 {
 		r.Flags |= memo.Outer6
+	} else if e.op == memo.IPIP || e.op == memo.GUE {
+		h := []byte{0x45, 0, e.outer.TTL, 0}
+		if e.op == memo.GUE {
+			h[3] = packet.ProtoUDP
+		}
+		r.Sum = packet.Sum(bytesOf(e.outer.Src, e.outer.Dst, 0, false), packet.Sum(h, 0))
 	}
 	if e.op == memo.NATForward || e.op == memo.NATReply {
 		r.Src, r.Dst = e.to.Src, e.to.Dst

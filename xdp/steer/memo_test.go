@@ -77,6 +77,9 @@ func (l *memoLab) newWay(op uint8, flow memoFlow, outer6, dontFragment bool) *wa
 			w.route.Flags |= routeOuter6
 		}
 		w.route.Src, w.route.Dst = halves(outer.src), halves(outer.dst)
+		if !outer6 {
+			w.route.Sum = outerSum(op, w.route.Ttl, outer.src, outer.dst)
+		}
 		inner := l.packet(flow, after, routeMACs, nil)[14:]
 		carried := layers.IPProtocolIPv4
 		if !is4 {
@@ -94,6 +97,15 @@ func (l *memoLab) newWay(op uint8, flow memoFlow, outer6, dontFragment bool) *wa
 		w.wanted = frame(l.t, append([]gopacket.SerializableLayer{ether(routeMACs, typ), ip}, content...)...)
 	}
 	return w
+}
+
+// outerSum is what a route says of the sum of its outer IPv4 headers.
+func outerSum(op, ttl uint8, src, dst netip.Addr) uint32 {
+	h := append([]byte{0x45, 0, ttl, 0}, append(src.AsSlice(), dst.AsSlice()...)...)
+	if op == opGUE {
+		h[3] = 17
+	}
+	return uint32(sum16(h))
 }
 
 // withoutChecksum is a UDP datagram with a checksum of 0.

@@ -78,6 +78,38 @@ type objectMemoRoute struct {
 	Reserved [6]uint64
 }
 
+type objectScratch struct {
+	_            structs.HostLayout
+	Address      objectAddr
+	Source       objectAddr
+	Index        uint32
+	Local        uint16
+	FailAction   uint8
+	IsTcp        uint8
+	Tos          uint8
+	DontFragment uint8
+	Id           uint16
+	FrameLen     uint32
+	IpLen        uint32
+	Excess       uint32
+	Longer       uint32
+	Now          uint32
+	Action       uint32
+	_            [4]byte
+	KeyHi        uint64
+	KeyLo        uint64
+	KeyRest      uint64
+	Hash         uint64
+	Place        uint32
+	_            [4]byte
+	Control      uint64
+	Nat          uint64
+	ViaHi        uint64
+	ViaLo        uint64
+	Entropy      uint32
+	_            [4]byte
+}
+
 type objectSettings struct {
 	_      structs.HostLayout
 	Denied uint32
@@ -95,9 +127,11 @@ const (
 	objectMapMemoEntries   = "memo_entries"
 	objectMapMemoOut       = "memo_out"
 	objectMapMemoRoutes    = "memo_routes"
+	objectMapScratches     = "scratches"
 	objectMapXsks          = "xsks"
 	objectProgSteer        = "steer"
 	objectVarFrags         = "frags"
+	objectVarKeys          = "keys"
 	objectVarMemoRoutesLen = "memo_routes_len"
 	objectVarMemoSeed      = "memo_seed"
 	objectVarMemoSets      = "memo_sets"
@@ -160,6 +194,7 @@ type objectMapSpecs struct {
 	MemoEntries *ebpf.MapSpec `ebpf:"memo_entries"`
 	MemoOut     *ebpf.MapSpec `ebpf:"memo_out"`
 	MemoRoutes  *ebpf.MapSpec `ebpf:"memo_routes"`
+	Scratches   *ebpf.MapSpec `ebpf:"scratches"`
 	Xsks        *ebpf.MapSpec `ebpf:"xsks"`
 }
 
@@ -168,6 +203,7 @@ type objectMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectVariableSpecs struct {
 	Frags         *ebpf.VariableSpec `ebpf:"frags"`
+	Keys          *ebpf.VariableSpec `ebpf:"keys"`
 	MemoRoutesLen *ebpf.VariableSpec `ebpf:"memo_routes_len"`
 	MemoSeed      *ebpf.VariableSpec `ebpf:"memo_seed"`
 	MemoSets      *ebpf.VariableSpec `ebpf:"memo_sets"`
@@ -201,6 +237,7 @@ type objectMaps struct {
 	MemoEntries *ebpf.Map `ebpf:"memo_entries"`
 	MemoOut     *ebpf.Map `ebpf:"memo_out"`
 	MemoRoutes  *ebpf.Map `ebpf:"memo_routes"`
+	Scratches   *ebpf.Map `ebpf:"scratches"`
 	Xsks        *ebpf.Map `ebpf:"xsks"`
 }
 
@@ -214,6 +251,7 @@ func (m *objectMaps) Close() error {
 		m.MemoEntries,
 		m.MemoOut,
 		m.MemoRoutes,
+		m.Scratches,
 		m.Xsks,
 	)
 }
@@ -223,6 +261,7 @@ func (m *objectMaps) Close() error {
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectVariables struct {
 	Frags         *ebpf.Variable `ebpf:"frags"`
+	Keys          *ebpf.Variable `ebpf:"keys"`
 	MemoRoutesLen *ebpf.Variable `ebpf:"memo_routes_len"`
 	MemoSeed      *ebpf.Variable `ebpf:"memo_seed"`
 	MemoSets      *ebpf.Variable `ebpf:"memo_sets"`

@@ -18,6 +18,7 @@
 #include <bpf/bpf_helpers.h>
 
 #include "packet.h"
+#include "scratch.h"
 
 // MEMO_NONE says that a frame was not forwarded and has not been changed.
 #define MEMO_NONE -1
@@ -83,7 +84,7 @@ struct memo_route {
 	__u8 last;
 	__u64 src[2];
 	__u64 dst[2];
-	__u32 sum;
+	__u32 sum; // IPIP, GUE over IPv4: of the outer header but for length, TOS, fragment fields, and IPIP's protocol
 	__u32 next_hop;
 	__u64 reserved[6];
 };
@@ -101,7 +102,7 @@ _Static_assert(sizeof(struct memo_route) == 128, "a route is two cache lines");
 _Static_assert(sizeof(struct memo_count) == 64, "a count is one cache line");
 
 // Set before loading.
-const volatile __u32 memo_sets = 0;   // sets of two entries, a power of two; 0: no memos
+const volatile __u32 memo_sets = 0;       // sets of two entries, a power of two; 0: no memos
 const volatile __u32 memo_routes_len = 0; // length of memo_routes
 const volatile __u64 memo_seed[2] = {};
 
@@ -139,66 +140,60 @@ struct {
 	__type(value, __u32);
 } memo_out SEC(".maps");
 
-// settled keeps the compiler from moving loads from before it behind it, or the
-// other way about.
-#define settled() asm volatile("" ::: "memory")
-
-// memo_key is one direction of a flow, as an entry has it.
-struct memo_key {
-	__u64 hi;
-	__u64 lo;
-	__u64 rest;
-};
-
-static __always_inline __u64 memo_hash(const struct memo_key *key)
+// memo_hash places a key.
+static __always_inline __u64 memo_hash(const struct scratch *s)
 {
-	__u64 h = (key->hi ^ memo_seed[0]) * 0x6a09e667f3bcc909;
+	__u64 h = (s->key_hi ^ memo_seed[0]) * 0x6a09e667f3bcc909;
 
-	h = (h ^ h >> 32 ^ key->lo) * 0xbb67ae8584caa73b;
-	h = (h ^ h >> 32 ^ key->rest ^ key->rest >> 32 ^ memo_seed[1]) * 0x3c6ef372fe94f82b;
+	h = (h ^ h >> 32 ^ s->key_lo) * 0xbb67ae8584caa73b;
+	h = (h ^ h >> 32 ^ s->key_rest ^ s->key_rest >> 32 ^ memo_seed[1]) * 0x3c6ef372fe94f82b;
 	return h ^ h >> 32;
 }
 
-// memo_at returns the entry at an index if its key is the one given. The
-// control word is read before the key.
-static __always_inline struct memo_entry *memo_at(__u32 at, const struct memo_key *key, __u64 *control)
+// memo_is_at reports whether the entry at a place is the key's. A key has four
+// places: two neighbours in each of two sets. The control word is read before the
+// key.
+static __always_inline int memo_is_at(struct scratch *s, const int place)
 {
-	struct memo_entry *e = bpf_map_lookup_elem(&memo_entries, &at);
-
-	if (!e)
-		return 0;
-	*control = *(volatile __u64 *)&e->control;
-	settled();
-	if (e->key_rest != key->rest || e->key_lo != key->lo || e->key_hi != key->hi)
-		return 0;
-	return e;
-}
-
-// memo_find looks in the two sets of two entries in which a key can be.
-static __always_inline struct memo_entry *memo_find(const struct memo_key *key, __u64 *control)
-{
-	__u64 hash = memo_hash(key);
-	__u32 odd = hash >> 63;
-	__u32 first = (hash & (memo_sets - 1)) * 2 + odd;
-	__u32 second = (hash >> 32 & (memo_sets - 1)) * 2 + odd;
+	__u64 hash = s->hash;
 	struct memo_entry *e;
 
-	e = memo_at(first, key, control);
+	s->place = ((place < 2 ? hash : hash >> 32) & (memo_sets - 1)) * 2 + (hash >> 63 ^ (place & 1));
+	settled();
+	e = bpf_map_lookup_elem(&memo_entries, &scratch_of(s)->place);
 	if (!e)
-		e = memo_at(first ^ 1, key, control);
-	if (!e)
-		e = memo_at(second, key, control);
-	if (!e)
-		e = memo_at(second ^ 1, key, control);
-	return e;
+		return 0;
+	s->control = *(volatile __u64 *)&e->control;
+	settled();
+	return e->key_rest == s->key_rest && e->key_lo == s->key_lo && e->key_hi == s->key_hi;
 }
 
-// memo_same reports whether an entry has not been written since its control
-// word was read.
-static __always_inline int memo_same(struct memo_entry *e, __u64 control)
+// memo_find looks in all four. It is a function of its own, and so has registers
+// of its own; it does not return the entry, since the verifier would have a
+// pointer that may be missing be looked up once more anyway.
+static __noinline int memo_find(struct scratch *s)
 {
+	s->hash = memo_hash(s);
 	settled();
-	return *(volatile __u64 *)&e->control == control;
+	return memo_is_at(s, 0) || memo_is_at(s, 1) || memo_is_at(s, 2) || memo_is_at(s, 3);
+}
+
+// memo_read takes over what the entry that was found says. It returns 0 if that
+// has been written since its control word was read, or is not for the kernel.
+static __always_inline int memo_read(struct scratch *s)
+{
+	struct memo_entry *e = bpf_map_lookup_elem(&memo_entries, &scratch_of(s)->place);
+	__u8 flags;
+
+	if (!e)
+		return 0;
+	flags = e->flags;
+	s->nat = e->nat;
+	s->via_hi = e->via_hi;
+	s->via_lo = e->via_lo;
+	s->entropy = e->entropy;
+	settled();
+	return *(volatile __u64 *)&e->control == s->control && flags & MEMO_FOR_KERNEL;
 }
 
 // memo_now is the time in ms, modulo 2^32. It may be late by a tick of the
@@ -208,18 +203,27 @@ static __always_inline __u32 memo_now(void)
 	return bpf_ktime_get_coarse_ns() / 1000000;
 }
 
-// memo_id is an identification for a packet that may be fragmented underway
-// (RFC 6864 section 4.3). Those to one backend follow one another, and the CPUs
-// begin far from each other.
-static __always_inline __u16 memo_id(const struct memo_count *count, __u32 cpu)
+// memo_touch notes in the entry when it was used.
+static __always_inline void memo_touch(struct scratch *s)
 {
-	return count->packets + cpu * 0x9e37;
+	struct memo_entry *e = bpf_map_lookup_elem(&memo_entries, &scratch_of(s)->place);
+	__u16 unit = s->now >> MEMO_SEEN_UNIT;
+
+	if (e && e->seen != unit)
+		e->seen = unit;
 }
 
-static __always_inline void memo_touch(struct memo_entry *e, __u32 now)
+// memo_counted counts a packet that has gone by a route.
+static __always_inline void memo_counted(struct scratch *s)
 {
-	__u16 unit = now >> MEMO_SEEN_UNIT;
+	struct memo_count *count;
 
-	if (e->seen != unit)
-		e->seen = unit;
+	s->index = MEMO_ROUTE(s->control) + bpf_get_smp_processor_id() * memo_routes_len;
+	settled();
+	count = bpf_map_lookup_elem(&memo_counts, &scratch_of(s)->index);
+	if (!count) // cannot be: there is one for each CPU and route
+		return;
+	count->packets++;
+	count->bytes += s->frame_len;
+	count->bytes_sent += s->longer ? s->frame_len - s->excess + s->longer : s->frame_len;
 }

@@ -12,6 +12,7 @@
 
 #include "memo.h"
 #include "packet.h"
+#include "scratch.h"
 
 // fold brings a ones' complement sum of less than 2^31 to 16 bits. A sum that
 // is not zero never folds to zero.
@@ -62,40 +63,26 @@ static __always_inline void hop(void *l3, const int v6, __u32 delta)
 	ip->checksum = updated(ip->checksum, TTL_DELTA + delta);
 }
 
-// apart keeps the compiler from making one piece of code of several in which a
-// pointer is at different constant distances from the frame's start: a distance
-// that is not constant needs CAP_PERFMON.
-static __always_inline void *apart(void *p)
-{
-	asm volatile("" : "+r"(p));
-	return p;
-}
-
-// ends are the addresses of a packet after translation.
-struct ends {
-	__u64 src_hi;
-	__u64 src_lo;
-	__u64 dst_hi;
-	__u64 dst_lo;
-};
-
 // translate does network address translation. The caller has checked that the
 // headers are there.
-static __always_inline void translate(void *l3, const int v6, const int is_tcp, const struct ends *to, __u64 nat)
+static __always_inline void translate(void *l3, const int v6, const int is_tcp, const struct scratch *s,
+				      const struct memo_route *r)
 {
 	struct ipv4 *ip = l3;
 	struct ipv6 *ip6 = l3;
 	void *l4 = v6 ? (void *)(ip6 + 1) : (void *)(ip + 1);
 	__be16 *check = apart(l4 + (is_tcp ? TCP_CHECKSUM : UDP_CHECKSUM));
+	const int reply = r->op == MEMO_NAT_REPLY;
+	__u64 nat = s->nat;
 	__be16 sum = *check;
 
 	hop(l3, v6, MEMO_DELTA_L3(nat));
 	if (v6) {
-		set_addr6(&ip6->src, to->src_hi, to->src_lo);
-		set_addr6(&ip6->dst, to->dst_hi, to->dst_lo);
+		set_addr6(&ip6->src, r->src[0], r->src[1]);
+		set_addr6(&ip6->dst, reply ? s->via_hi : r->dst[0], reply ? s->via_lo : r->dst[1]);
 	} else {
-		ip->src = bpf_htonl(to->src_lo);
-		ip->dst = bpf_htonl(to->dst_lo);
+		ip->src = bpf_htonl(r->src[1]);
+		ip->dst = bpf_htonl(reply ? s->via_lo : r->dst[1]);
 	}
 	*(__be32 *)l4 = bpf_htonl(MEMO_PORTS(nat));
 	if (!is_tcp && !sum) // no checksum
@@ -103,14 +90,6 @@ static __always_inline void translate(void *l3, const int v6, const int is_tcp, 
 	sum = updated(sum, MEMO_DELTA_L4(nat));
 	*check = is_tcp || sum ? sum : 0xffff;
 }
-
-// inner is what the outer headers take over from the packet.
-struct inner {
-	__u32 len;    // of the IP packet
-	__u32 excess; // bytes behind it
-	__u8 tos;
-	__u8 dont_fragment;
-};
 
 // flow_label makes a flow label of a flow hash; 0 would say that there is none
 // (RFC 6437 section 3).
@@ -127,32 +106,27 @@ static __always_inline __u16 gue_port(__u32 entropy)
 }
 
 // put_ipv4 writes an outer IPv4 header. Only a packet that may be fragmented
-// needs an identification (RFC 6864).
-static __always_inline void put_ipv4(struct ipv4 *ip, const struct memo_route *r, const struct inner *in,
-				     __u32 len, __u8 protocol, __u16 id)
+// needs an identification (RFC 6864); those of one CPU are numbered.
+static __always_inline void put_ipv4(struct ipv4 *ip, struct scratch *s, const struct memo_route *r,
+				     __u32 len, __u8 protocol)
 {
-	__be16 first = bpf_htons(0x4500 | in->tos), total = bpf_htons(len);
-	__be16 ident = in->dont_fragment ? 0 : bpf_htons(id);
-	__be16 frag = in->dont_fragment ? bpf_htons(IPV4_DF) : 0;
-	__be16 life = bpf_htons(r->ttl << 8 | protocol);
-	__be32 src = bpf_htonl(r->src[1]), dst = bpf_htonl(r->dst[1]);
-	__u64 sum = (__u64)first + total + ident + frag + life + src + dst;
+	__u32 fragment = s->dont_fragment ? IPV4_DF : (__u32)++s->id << 16; // identification | flags
+	__u32 sum = r->sum + (r->op == MEMO_IPIP ? protocol : 0);
 
-	*(__be32 *)&ip->version_ihl = first | (__be32)total << 16;
-	*(__be32 *)&ip->id = ident | (__be32)frag << 16;
-	*(__be16 *)&ip->ttl = life;
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	ip->checksum = ~fold(sum);
-	ip->src = src;
-	ip->dst = dst;
+	*(__be32 *)&ip->version_ihl = bpf_htonl(0x45 << 24 | s->tos << 16 | len);
+	*(__be32 *)&ip->id = bpf_htonl(fragment);
+	*(__be16 *)&ip->ttl = bpf_htons(r->ttl << 8 | protocol);
+	ip->checksum = bpf_htons(~fold(sum + s->tos + len + (fragment >> 16) + (fragment & 0xffff)));
+	settled();
+	ip->src = bpf_htonl(r->src[1]);
+	ip->dst = bpf_htonl(r->dst[1]);
 }
 
-static __always_inline void put_ipv6(struct ipv6 *ip, const struct memo_route *r, const struct inner *in,
-				     __u8 next_header, __u32 label)
+static __always_inline void put_ipv6(struct ipv6 *ip, const struct scratch *s, const struct memo_route *r,
+				     __u8 next_header)
 {
-	ip->version_class_flow = bpf_htonl(6 << 28 | in->tos << 20 | label);
-	ip->payload_len = bpf_htons(in->len);
+	ip->version_class_flow = bpf_htonl(6 << 28 | s->tos << 20 | flow_label(s->entropy));
+	ip->payload_len = bpf_htons(s->ip_len);
 	ip->next_header = next_header;
 	ip->hop_limit = r->ttl;
 	set_addr6(&ip->src, r->src[0], r->src[1]);
@@ -160,10 +134,9 @@ static __always_inline void put_ipv6(struct ipv6 *ip, const struct memo_route *r
 }
 
 // encapsulate puts outer headers in front of the packet and cuts off what lies
-// behind it. It returns the length of the outer headers, or 0 if the frame
-// could not be changed, and is as it was.
-static __always_inline __u32 encapsulate(struct xdp_md *ctx, const struct memo_route *r, const struct inner *in,
-					 const int v6, const int outer6, const int gue, __u32 entropy, __u16 id)
+// behind it. It returns 0 if the frame could not be changed, and is as it was.
+static __always_inline int encapsulate(struct xdp_md *ctx, struct scratch *s, const struct memo_route *r,
+				       const int v6, const int outer6, const int gue)
 {
 	const int outer_ip = outer6 ? sizeof(struct ipv6) : sizeof(struct ipv4);
 	const int outer = outer_ip + (gue ? sizeof(struct gue) : 0);
@@ -175,7 +148,7 @@ static __always_inline __u32 encapsulate(struct xdp_md *ctx, const struct memo_r
 
 	if (bpf_xdp_adjust_head(ctx, -outer))
 		return 0;
-	if (in->excess && bpf_xdp_adjust_tail(ctx, -(int)in->excess))
+	if (s->excess && bpf_xdp_adjust_tail(ctx, -(int)s->excess))
 		goto undo;
 	eth = (void *)(long)ctx->data;
 	end = (void *)(long)ctx->data_end;
@@ -187,21 +160,22 @@ static __always_inline __u32 encapsulate(struct xdp_md *ctx, const struct memo_r
 	set_macs(eth, r);
 	if (outer6) {
 		eth->type = bpf_htons(ETHERTYPE_IPV6);
-		put_ipv6(l3, r, in, protocol, flow_label(entropy));
+		put_ipv6(l3, s, r, protocol);
 	} else {
 		eth->type = bpf_htons(ETHERTYPE_IPV4);
-		put_ipv4(l3, r, in, outer + in->len, protocol, id);
+		put_ipv4(l3, s, r, outer + s->ip_len, protocol);
 	}
 	if (gue) {
 		struct gue *h = l3 + outer_ip;
 
-		h->src_port = bpf_htons(gue_port(entropy));
+		h->src_port = bpf_htons(gue_port(s->entropy));
 		h->dst_port = bpf_htons(r->gue_port);
-		h->udp_len = bpf_htons(sizeof(*h) + in->len);
+		h->udp_len = bpf_htons(sizeof(*h) + s->ip_len);
 		h->udp_checksum = 0;
 		h->header = bpf_htonl(carried << 16); // variant 0, data, no options
 	}
-	return outer;
+	s->longer = outer;
+	return 1;
 undo:
 	bpf_xdp_adjust_head(ctx, outer);
 	return 0;

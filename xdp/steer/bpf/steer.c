@@ -15,6 +15,7 @@
 #include "memo.h"
 #include "memo_carry.h"
 #include "packet.h"
+#include "scratch.h"
 
 // Sizes of the tables. Package steer allows half of MAX_LOCALS, so that a set
 // can be replaced by a wholly different one, additions before removals.
@@ -67,6 +68,16 @@ enum outcome {
 // more than one buffer (BPF_F_XDP_HAS_FRAGS).
 const volatile __u32 frags = 0;
 
+// keys are the numbers of counters, as keys of a map.
+const volatile __u32 keys[OUTCOMES] = {
+	PASSED, REDIRECTED, FAIL_DROPPED, FAIL_PASSED, DENIED, OVERSIZE, MEMO,
+};
+
+static __always_inline const void *key_of(__u32 number)
+{
+	return (const void *)&keys[number];
+}
+
 // locals, denied and config are shared by the programs of all interfaces.
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -115,6 +126,7 @@ static __always_inline int is_vlan(__be16 type)
 
 static __always_inline void map4(struct addr *a, __be32 v4)
 {
+	a = apart(a);
 	a->word[0] = 0;
 	a->word[1] = 0;
 	a->word[2] = bpf_htonl(0xffff);
@@ -146,28 +158,21 @@ static __always_inline int solicits(const struct addr *dst, const struct addr *t
 	       dst->word[3] == (target->word[3] | bpf_htonl(0xff000000));
 }
 
-// question is what to look for: an address, and in what capacity.
-struct question {
-	struct addr address; // key in locals
-	struct addr source;  // key in denied
-	__u8 need;           // LOCAL_* flag the address must have
-};
-
-// ask_ipv4 and its kin read what they need from l3 on and return 0 when the
-// frame cannot be ours.
-static __always_inline int ask_ipv4(void *l3, void *end, struct question *q)
+// ask_ipv4 and its kin read what they need from l3 on: the address that the
+// frame is for, its source, and in what capacity the address is wanted: a LOCAL_*
+// flag. They return 0 when the frame cannot be ours.
+static __always_inline int ask_ipv4(void *l3, void *end, struct scratch *s)
 {
 	struct ipv4 *ip = l3;
 
 	if ((void *)(ip + 1) > end)
 		return 0;
-	map4(&q->address, ip->dst);
-	map4(&q->source, ip->src);
-	q->need = LOCAL_TAKE_IP;
-	return 1;
+	map4(&s->address, ip->dst);
+	map4(&s->source, ip->src);
+	return LOCAL_TAKE_IP;
 }
 
-static __always_inline int ask_arp(void *l3, void *end, struct question *q)
+static __always_inline int ask_arp(void *l3, void *end, struct scratch *s)
 {
 	struct arp *arp = l3;
 
@@ -178,32 +183,29 @@ static __always_inline int ask_arp(void *l3, void *end, struct question *q)
 	    arp->hardware_len != 6 || arp->protocol_len != 4 ||
 	    arp->operation != bpf_htons(ARP_REQUEST))
 		return 0;
-	map4(&q->address, arp->target);
-	q->need = LOCAL_ANSWER_ARP;
-	return 1;
+	map4(&s->address, arp->target);
+	return LOCAL_ANSWER_ARP;
 }
 
-static __always_inline int ask_ipv6(void *l3, void *end, struct question *q)
+static __always_inline int ask_ipv6(void *l3, void *end, struct scratch *s)
 {
 	struct ipv6 *ip = l3;
 	struct solicit *ns = l3 + sizeof(*ip);
 
 	if ((void *)(ip + 1) > end)
 		return 0;
-	q->address = ip->dst;
-	q->source = ip->src;
-	q->need = LOCAL_TAKE_IP;
-
 	if (ip->next_header == PROTOCOL_ICMPV6 && ip->hop_limit == NDP_HOP_LIMIT &&
 	    (void *)(ns + 1) <= end && ns->type == ICMPV6_SOLICIT && ns->code == 0 &&
 	    solicits(&ip->dst, &ns->target)) {
-		q->address = ns->target;
-		q->need = LOCAL_ANSWER_ARP;
+		s->address = ns->target;
+		return is_mapped(&ns->target) ? 0 : LOCAL_ANSWER_ARP;
 	}
-	return !is_mapped(&q->address);
+	s->address = ip->dst;
+	s->source = ip->src;
+	return is_mapped(&ip->dst) ? 0 : LOCAL_TAKE_IP;
 }
 
-static __always_inline int ask(void *data, void *end, struct question *q)
+static __always_inline int ask(void *data, void *end, struct scratch *s)
 {
 	struct ethernet *eth = data;
 	void *l3 = eth + 1;
@@ -226,11 +228,11 @@ static __always_inline int ask(void *data, void *end, struct question *q)
 
 	switch (type) {
 	case bpf_htons(ETHERTYPE_IPV4):
-		return ask_ipv4(l3, end, q);
+		return ask_ipv4(l3, end, s);
 	case bpf_htons(ETHERTYPE_IPV6):
-		return ask_ipv6(l3, end, q);
+		return ask_ipv6(l3, end, s);
 	case bpf_htons(ETHERTYPE_ARP):
-		return ask_arp(l3, end, q);
+		return ask_arp(l3, end, s);
 	}
 	return 0;
 }
@@ -241,9 +243,8 @@ static __always_inline int is_denied(struct xdp_md *ctx, const struct addr *sour
 {
 	struct settings *set;
 	struct denial *d;
-	__u32 zero = 0;
 
-	set = bpf_map_lookup_elem(&config, &zero);
+	set = bpf_map_lookup_elem(&config, key_of(0));
 	if (!set || !set->denied)
 		return 0;
 	d = bpf_map_lookup_elem(&denied, source);
@@ -279,9 +280,9 @@ __noinline int in_several_buffers(struct xdp_md *ctx)
 }
 
 // end_with counts the outcome and says what the kernel shall do.
-static __always_inline int end_with(__u32 outcome, int action)
+static __always_inline int end_with(enum outcome outcome, int action)
 {
-	__u64 *count = bpf_map_lookup_elem(&counts, &outcome);
+	__u64 *count = bpf_map_lookup_elem(&counts, key_of(outcome));
 
 	if (count)
 		(*count)++;
@@ -291,33 +292,38 @@ static __always_inline int end_with(__u32 outcome, int action)
 SEC("xdp")
 int steer(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data;
-	void *end = (void *)(long)ctx->data_end;
-	__u32 queue = ctx->rx_queue_index;
-	struct question q = {};
+	struct scratch *s = bpf_map_lookup_elem(&scratches, key_of(0));
 	struct local *local;
+	int need;
 
-	if (!ask(data, end, &q))
+	if (!s) // cannot be
+		return XDP_ABORTED;
+	need = ask((void *)(long)ctx->data, (void *)(long)ctx->data_end, s);
+	if (!need)
 		return end_with(PASSED, XDP_PASS);
-	local = bpf_map_lookup_elem(&locals, &q.address);
-	if (!local || !(local->flags & q.need))
+	local = bpf_map_lookup_elem(&locals, &s->address);
+	if (!local || !(local->flags & need))
 		return end_with(PASSED, XDP_PASS);
+	s->local = local->id;
+	s->fail_action = local->fail_action;
+	s->index = ctx->rx_queue_index;
+	settled();
 
-	if (q.need == LOCAL_TAKE_IP && is_denied(ctx, &q.source))
+	if (need == LOCAL_TAKE_IP && is_denied(ctx, &s->source))
 		return end_with(DENIED, XDP_DROP);
 
 	if (frags && in_several_buffers(ctx)) {
 		// An AF_XDP socket without XDP_USE_SG would lose the frame uncounted.
-		if (bpf_map_lookup_elem(&xsks, &queue))
+		if (bpf_map_lookup_elem(&xsks, &s->index))
 			return end_with(OVERSIZE, XDP_DROP);
-	} else if (memo_sets && q.need == LOCAL_TAKE_IP) {
-		int action = memo_carry(ctx, local->id);
+	} else if (memo_sets && need == LOCAL_TAKE_IP) {
+		int action = memo_carry(ctx, s);
 
 		if (action != MEMO_NONE)
 			return end_with(MEMO, action);
 	}
 
-	switch (bpf_redirect_map(&xsks, queue, local->fail_action)) {
+	switch (bpf_redirect_map(&xsks, ctx->rx_queue_index, s->fail_action)) {
 	case XDP_REDIRECT:
 		return end_with(REDIRECTED, XDP_REDIRECT);
 	case XDP_PASS:
