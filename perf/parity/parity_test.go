@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 
 	"fairlead/dataplane/memo"
@@ -225,10 +226,11 @@ var allWays = []way{{memo.NATForward, false}, {memo.NATReply, false}, {memo.IPIP
 
 // randomPlain is a plain packet.
 func randomPlain(r *rand.Rand, is6 bool) []byte {
-	src := packettest.AddrPort("198.18.0.1:1000")
+	src := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(r.Uint32()), byte(r.Uint32())}), randomWord(r))
 	dst := packettest.AddrPort("203.0.113.10:80")
 	if is6 {
-		src, dst = packettest.AddrPort("[2001:db8::1]:1000"), packettest.AddrPort("[2001:db8:1::1]:80")
+		src = netip.AddrPortFrom(randomAddr(r, true).Netip(), randomWord(r))
+		dst = packettest.AddrPort("[2001:db8:1::1]:80")
 	}
 	opts := []packettest.Option{
 		packettest.TTL(uint8(2 + r.IntN(254))), packettest.TOS(uint8(r.Uint32())), packettest.ID(uint32(r.Uint32() & 0xffff)),

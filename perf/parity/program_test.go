@@ -22,7 +22,7 @@ import (
 )
 
 const (
-	entryCount = 2
+	entryCount = 64
 	routeCount = 1
 	localID    = 5
 	generation = 1
@@ -35,8 +35,11 @@ const (
 	xdpTX   = 3
 )
 
+// seed places entries.
+var seed = memo.Seed{0x243f6a8885a308d3, 0x13198a2e03707344}
+
 // program is a steering program on an interface of a lab, with the memory of its
-// flow memos mapped: two entries and one route.
+// flow memos mapped.
 type program struct {
 	host    *lab.Host
 	steer   *steer.Steer
@@ -85,7 +88,7 @@ func newProgram(t testing.TB) *program {
 }
 
 func (p *program) load(ifindex int) (err error) {
-	if p.steer, err = steer.Open(steer.Config{Memo: &steer.MemoConfig{Entries: entryCount, Routes: routeCount}}); err != nil {
+	if p.steer, err = steer.Open(steer.Config{Memo: &steer.MemoConfig{Entries: entryCount, Routes: routeCount, Seed: seed}}); err != nil {
 		return err
 	}
 	if _, err = p.steer.Attach(ifindex, "eth0", steer.ModeNative); err != nil {
@@ -145,8 +148,8 @@ func (p *program) run(t testing.TB, frame []byte) (action uint32, out []byte) {
 	return action, opts.DataOut
 }
 
-// set puts the one memo there is into the memory. With two entries, one set,
-// every key has a place in either.
+// set puts the one memo there is into the memory, at one of the four places that
+// its key has.
 func (p *program) set(t testing.TB, key memo.Key, route memo.Route, nat, viaHi, viaLo uint64, entropy uint32) {
 	t.Helper()
 	clear(p.counts)
@@ -154,7 +157,13 @@ func (p *program) set(t testing.TB, key memo.Key, route memo.Route, nat, viaHi, 
 	p.routes[0] = [128]byte{}
 	copy(p.routes[0][:], (*[unsafe.Sizeof(route)]byte)(unsafe.Pointer(&route))[:])
 	const forKernel = 1
-	p.entries[0] = [8]uint64{
+	hash := memo.Hash(&key, &seed)
+	set := hash
+	if hash>>40&1 != 0 {
+		set = hash >> 32
+	}
+	clear(p.entries)
+	p.entries[set%(entryCount/2)*2+hash>>41&1] = [8]uint64{
 		key.Hi, key.Lo, key.Rest,
 		uint64(uint32(monotonic(t)+60000))<<32 | generation<<8,
 		nat, viaHi, viaLo,
