@@ -297,8 +297,8 @@ func (w *world) balance(drops ...string) *api.Status {
 		ctx, cancel := context.WithTimeout(w.ctx, 5*time.Second)
 		defer cancel()
 		if err := w.node.Until(ctx, func(now *api.Status) bool { s = now; return settled(now) }); err != nil {
-			w.t.Errorf("the XDP program redirected %d frames, workers received %d and sockets lost %d",
-				s.Steering["redirected"], s.Ledger.Received, lost(s))
+			w.t.Errorf("the XDP program redirected %d frames and forwarded %d, received are %d, and sockets lost %d",
+				s.Steering["redirected"], s.Steering["memo"], s.Ledger.Received, lost(s))
 		}
 	}
 	known := map[string]bool{}
@@ -345,9 +345,10 @@ func (w *world) flows(status *api.Status, s *site, port uint16, least, most uint
 // lost is how many frames the kernel could not put into a socket's ring.
 func lost(s *api.Status) uint64 { return s.Sockets["rx_dropped"] + s.Sockets["rx_ring_full"] }
 
-// settled reports whether every frame that the XDP program took is accounted for.
+// settled reports whether every frame that the XDP program took, for a worker or
+// to forward it by itself, is accounted for.
 func settled(s *api.Status) bool {
-	return s.Ledger.Difference == 0 && s.Ledger.InFlight == 0 && s.Ledger.Received+lost(s) == s.Steering["redirected"]
+	return s.Ledger.Difference == 0 && s.Ledger.InFlight == 0 && s.Ledger.Received+lost(s) == s.Steering["redirected"]+s.Steering["memo"]
 }
 
 func reasons(s *api.Status) string {
