@@ -13,27 +13,65 @@ import (
 	"fairlead/dataplane/fib"
 )
 
-// recorder is a publisher that opens every image it is given.
+// recorder is a publisher that keeps the image in force.
 type recorder struct {
-	t      *testing.T
-	last   *fib.Snapshot
-	count  int
-	refuse error
+	t       testing.TB
+	images  *fib.Images
+	last    *fib.Snapshot
+	count   int
+	patched int // of count
+	refuse  error
+	full    bool // no patch fits
 }
 
 func (r *recorder) Publish(generation uint64, b *fib.Builder) error {
 	if r.refuse != nil {
 		return r.refuse
 	}
-	image, err := b.Encode(generation)
+	images, err := fib.NewImages(b, generation)
+	if err == nil {
+		err = images.Double()
+	}
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	if r.last, err = fib.Open(image); err != nil {
+	if r.images == nil {
+		r.t.Cleanup(func() { r.images.Close() })
+	} else if err := r.images.Close(); err != nil {
 		r.t.Fatal(err)
 	}
+	r.images, r.last = images, images.Snapshot()
 	r.count++
 	return nil
+}
+
+func (r *recorder) Patch(generation uint64, p *fib.Patch) error {
+	if r.full {
+		return fib.ErrNoRoom
+	}
+	if _, err := r.images.Patch(p, generation); err != nil {
+		r.t.Fatal(err)
+	}
+	if r.refuse != nil {
+		r.images.Abandon()
+		return r.refuse
+	}
+	r.images.Commit()
+	r.last = r.images.Snapshot()
+	r.count++
+	r.patched++
+	return nil
+}
+
+// nextHops is how many next hops backends have.
+func (r *recorder) nextHops() int {
+	used := make(map[uint32]bool)
+	for _, b := range r.last.Backends() {
+		if b.ID != 0 && b.NextHop != fib.NoIndex {
+			used[b.NextHop] = true
+		}
+	}
+	return len(used)
 }
 
 // state has one service over the backends with the given last address bytes.
@@ -228,7 +266,7 @@ func TestApplyObserved(t *testing.T) {
 	if changed, err := r.ApplyObserved(state(12), seen(11, 12)); !changed || err != nil {
 		t.Fatal(changed, err)
 	}
-	if n := len(p.last.NextHops()); n != 2 || p.count != 2 {
+	if n := p.nextHops(); n != 2 || p.count != 2 {
 		t.Errorf("%d next hops after %d generations, want 2 after 2", n, p.count)
 	}
 	if got, want := r.Backends(), []netip.Addr{netip.MustParseAddr("198.18.10.12"), netip.MustParseAddr("198.18.10.11")}; !slices.Equal(got, want) {
@@ -244,10 +282,10 @@ func TestApplyObserved(t *testing.T) {
 	if changed, err := r.ApplyObserved(state(12), seen(12)); changed || err != nil {
 		t.Fatal(changed, err)
 	}
-	if n := len(p.last.NextHops()); n != 1 || p.count != 4 {
-		t.Errorf("%d next hops after %d generations, want 1 after 4", n, p.count)
+	if n := p.nextHops(); n != 1 || p.count != 3 {
+		t.Errorf("%d next hops after %d generations, want 1 after 3: the way to a backend that is gone is none of the image's", n, p.count)
 	}
-	if changed, err := r.ApplyObserved(state(12), seen(12)); changed || err != nil || p.count != 4 {
+	if changed, err := r.ApplyObserved(state(12), seen(12)); changed || err != nil || p.count != 3 {
 		t.Errorf("the same again: changed %v, %v, %d generations", changed, err, p.count)
 	}
 	p.refuse = errors.New("no")
@@ -255,7 +293,7 @@ func TestApplyObserved(t *testing.T) {
 		t.Error("a refused image is no error")
 	}
 	p.refuse = nil
-	if err := r.Observe(seen(12)); err != nil || p.count != 4 {
+	if err := r.Observe(seen(12)); err != nil || p.count != 3 {
 		t.Errorf("what was refused is remembered: %v, %d generations", err, p.count)
 	}
 }

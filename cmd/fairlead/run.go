@@ -121,7 +121,8 @@ func reloadOn(ctx context.Context, n *node.Node, path string, reload <-chan os.S
 		case !changed:
 			log.Info("configuration read again; nothing has changed")
 		default:
-			log.Info("configuration in force", "generation", n.Reconciler().Status().Generation)
+			s := n.Reconciler().Status()
+			log.Info("configuration in force", "generation", s.Generation, "patched", s.Patched, "took", s.Took)
 		}
 	}
 }

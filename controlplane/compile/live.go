@@ -114,9 +114,57 @@ func NewLive(r *Result, tables *maglev.Cache) *Live {
 // not be used once Change was called again.
 func (l *Live) IDs() *IDs { return l.ids }
 
-// Observations are what is observed now.
+// Observations are what is observed now. They must not be used once Change was
+// called again.
 func (l *Live) Observations() *model.Observations {
 	return &model.Observations{Interfaces: l.obs.Interfaces, NextHops: l.ways.merged(), Down: l.down}
+}
+
+// Difference is how other observations differ from those now. It is not ok when
+// they have other interfaces: that is no change but another node.
+func (l *Live) Difference(obs *model.Observations) (change model.ObservationChange, ok bool) {
+	if !slices.Equal(obs.Interfaces, l.obs.Interfaces) {
+		return change, false
+	}
+	change = model.ObservationChange{NextHops: make(map[netip.Addr]model.NextHop), Down: make(map[netip.AddrPort]bool)}
+	for a, way := range obs.NextHops {
+		if now, has := l.ways.observedWay(a); !has || now != way {
+			change.NextHops[a] = way
+		}
+	}
+	lost := func(a netip.Addr) {
+		if _, has := obs.NextHops[a]; !has {
+			change.Lost = append(change.Lost, a)
+		}
+	}
+	for a := range l.ways.observed {
+		if _, changed := l.ways.changed[a]; !changed {
+			lost(a)
+		}
+	}
+	for a, c := range l.ways.changed {
+		if !c.lost {
+			lost(a)
+		}
+	}
+	for end, down := range obs.Down {
+		if down != l.down[end] {
+			change.Down[end] = down
+		}
+	}
+	for end := range l.down {
+		if !obs.Down[end] {
+			change.Down[end] = false
+		}
+	}
+	return change, true
+}
+
+// Rebase says that these observations are what is observed now, in all, so that
+// what they were put together from may be forgotten.
+func (l *Live) Rebase(obs *model.Observations) {
+	l.ways.observed = obs.NextHops
+	clear(l.ways.changed)
 }
 
 // Warnings are those that Compile would give.
@@ -127,12 +175,7 @@ func (l *Live) Warnings() []string {
 // Change is what is to become different.
 type Change struct {
 	Pools []PoolChange
-	// NextHops are ways that are new or other ones, Lost are the addresses that
-	// have none any more.
-	NextHops map[netip.Addr]model.NextHop
-	Lost     []netip.Addr
-	// Down are verdicts of health: true for dead, false for alive.
-	Down map[netip.AddrPort]bool
+	model.ObservationChange
 }
 
 // PoolChange is a pool as it is to be: its backends, and those that it no

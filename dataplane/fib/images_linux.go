@@ -105,6 +105,10 @@ func (m *Images) resting() *memoryImage { return &m.images[1-m.force] }
 // Snapshot is of the image in force.
 func (m *Images) Snapshot() *Snapshot { return m.images[m.force].snapshot }
 
+// Candidate is of the resting image between Patch and Commit or Abandon, nil at
+// any other time.
+func (m *Images) Candidate() *Snapshot { return m.candidate }
+
 // FD is the descriptor of the image in force; it stays that of Images.
 func (m *Images) FD() int { return m.images[m.force].fd }
 

@@ -92,13 +92,13 @@ func (m *Mapped) Patched(before *Snapshot, written []Range) (*Snapshot, error) {
 }
 
 // Close gives the memory back; nothing of a snapshot of it may be used after
-// that.
+// that. A nil Mapped has none.
 func (m *Mapped) Close() error {
-	memory := m.memory
-	m.memory = nil
-	if memory == nil {
+	if m == nil || m.memory == nil {
 		return nil
 	}
+	memory := m.memory
+	m.memory = nil
 	return unix.Munmap(memory)
 }
 

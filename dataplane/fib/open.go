@@ -38,8 +38,17 @@ type Snapshot struct {
 	offsets      [sectionCount]uint64 // of the sections
 }
 
-// Size is the size of the image in bytes.
+// Size is how many bytes the image spans, spare room included.
 func (s *Snapshot) Size() int { return int(s.size) }
+
+// Used is how many bytes the records of the image take.
+func (s *Snapshot) Used() int {
+	n := int(headerSize)
+	for i, count := range s.counts() {
+		n += count * int(sectionInfo[i].size)
+	}
+	return n
+}
 
 // Open lays a Snapshot over an image, which must not change from then on. The
 // memory may be longer than the image, as a mapping of whole pages is. Every

@@ -6,7 +6,11 @@
 // same sockets and memory to the next data process when this one dies.
 package ipc
 
-import "fmt"
+import (
+	"fmt"
+
+	"fairlead/dataplane/fib"
+)
 
 // Kind says what a message is.
 type Kind string
@@ -17,6 +21,7 @@ const (
 	KindSetup  Kind = "setup"  // Setup; descriptors: flow table, counters, and those of Memo
 	KindWorker Kind = "worker" // WorkerSetup; descriptors: UMEM, then one socket a queue
 	KindFIB    Kind = "fib"    // FIB; descriptor: the sealed image
+	KindPatch  Kind = "patch"  // Patch: the image that rests was patched and is to be in force
 	KindStop   Kind = "stop"   // no body: finish the batch and exit
 
 	KindProfile Kind = "profile" // Profile; descriptor: the file to write it to. At any time after the first FIB
@@ -77,10 +82,48 @@ type Queue struct {
 	TXSize   int    `json:"txSize"`
 }
 
-// FIB announces an image.
+// FIB announces an image. One that rests is kept for the patch to come: it is
+// the other of the two that take turns (fib.Images) and holds what has been in
+// force. Any other is to be in force, and what was there before is given up.
 type FIB struct {
+	Generation uint64 `json:"generation"`        // of the image in force once this is acknowledged
+	Size       int    `json:"size"`              // bytes
+	Resting    bool   `json:"resting,omitempty"` // it is not to be in force
+}
+
+// Patch announces that the resting image was patched: it is to be in force, and
+// the one that was rests.
+type Patch struct {
 	Generation uint64 `json:"generation"`
-	Size       int    `json:"size"` // bytes
+	// Written are the runs of records in which the image may differ from what
+	// it was when it last rested: section, first, count. Everything has to be
+	// looked at when All is set.
+	Written [][3]uint32 `json:"written,omitempty"`
+	All     bool        `json:"all,omitempty"`
+}
+
+// maxWritten is how many runs one message can name.
+const maxWritten = 1500
+
+// NewPatch describes what was written in as much detail as a message has room
+// for.
+func NewPatch(generation uint64, written []fib.Range) Patch {
+	p := Patch{Generation: generation, All: len(written) > maxWritten}
+	if !p.All {
+		for _, r := range written {
+			p.Written = append(p.Written, [3]uint32{r.Section, r.First, r.Count})
+		}
+	}
+	return p
+}
+
+// Ranges is Written as the FIB knows it.
+func (p *Patch) Ranges() []fib.Range {
+	ranges := make([]fib.Range, len(p.Written))
+	for i, w := range p.Written {
+		ranges[i] = fib.Range{Section: w[0], First: w[1], Count: w[2]}
+	}
+	return ranges
 }
 
 // Ready is the data process's first word.
@@ -95,7 +138,7 @@ type Ready struct {
 }
 
 // Ack says that every worker decides by this generation, so that older images
-// may go.
+// may go, or be patched.
 type Ack struct {
 	Generation uint64 `json:"generation"`
 }

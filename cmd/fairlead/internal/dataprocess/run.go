@@ -12,13 +12,10 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"sync/atomic"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"fairlead/dataplane"
-	"fairlead/dataplane/fib"
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/memo"
@@ -35,13 +32,7 @@ type process struct {
 	memos     *memo.Table
 	running   sync.WaitGroup
 	stopping  chan struct{} // closed when the process is to end
-	images    []image       // published, oldest first; the last is in force
-}
-
-// image is a mapped FIB image that a worker may be using.
-type image struct {
-	generation uint64
-	unmap      func() error
+	images    images
 }
 
 // Run serves the control process at the other end of descriptor fd until it
@@ -86,7 +77,7 @@ func (p *process) prepare() error {
 	if err != nil {
 		return fmt.Errorf("wait for the first image: %w", err)
 	}
-	generation, err := p.publish(m)
+	generation, err := p.begin(m)
 	if err != nil {
 		return err
 	}
@@ -181,7 +172,7 @@ func (p *process) serve() error {
 		switch m.Kind {
 		case ipc.KindStop:
 			return nil
-		case ipc.KindFIB:
+		case ipc.KindFIB, ipc.KindPatch:
 			err = p.update(m)
 		case ipc.KindProfile:
 			err = p.profile(m)
@@ -190,57 +181,6 @@ func (p *process) serve() error {
 		}
 		if err != nil {
 			return err
-		}
-	}
-}
-
-// update publishes an image and acknowledges it when every worker decides by
-// it. An image that cannot be used is refused and changes nothing.
-func (p *process) update(m *ipc.Message) error {
-	generation, err := p.publish(m)
-	if err != nil {
-		return p.conn.Send(ipc.KindRefused, ipc.Refused{Generation: generation, Error: err.Error()})
-	}
-	p.awaitWorkers(generation)
-	for len(p.images) > 1 {
-		if err := p.images[0].unmap(); err != nil {
-			return fmt.Errorf("unmap generation %d: %w", p.images[0].generation, err)
-		}
-		p.images = p.images[1:]
-	}
-	return p.conn.Send(ipc.KindAck, ipc.Ack{Generation: generation})
-}
-
-func (p *process) publish(m *ipc.Message) (uint64, error) {
-	var body ipc.FIB
-	if err := m.Decode(ipc.KindFIB, &body, 1); err != nil {
-		return 0, err
-	}
-	snapshot, unmap, err := fib.Map(m.FDs[0])
-	unix.Close(m.FDs[0])
-	if err != nil {
-		return body.Generation, fmt.Errorf("generation %d: %w", body.Generation, err)
-	}
-	if have := snapshot.Generation(); have != body.Generation {
-		return body.Generation, errors.Join(fmt.Errorf("generation %d was announced, the image has %d", body.Generation, have), unmap())
-	}
-	if s, b := len(snapshot.Services()), len(snapshot.Backends()); s > p.setup.Services || b > p.setup.Backends {
-		return body.Generation, errors.Join(fmt.Errorf("generation %d has %d service and %d backend slots, there are counters for %d and %d",
-			body.Generation, s, b, p.setup.Services, p.setup.Backends), unmap())
-	}
-	p.images = append(p.images, image{body.Generation, unmap})
-	p.snapshots.Publish(snapshot)
-	return body.Generation, nil
-}
-
-// awaitWorkers returns when no worker decides by an older generation. A worker
-// that is stuck keeps it waiting: the control process sees that the generation
-// is not acknowledged and the beat stands still.
-func (p *process) awaitWorkers(generation uint64) {
-	for i, w := range p.workers {
-		w.Waiter.Wake()
-		for atomic.LoadUint64(&p.counters.Workers[i].Ledger.Generation) != generation {
-			time.Sleep(50 * time.Microsecond)
 		}
 	}
 }

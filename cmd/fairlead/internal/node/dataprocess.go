@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fairlead/dataplane/fib"
 	"fairlead/dataplane/ipc"
 )
 
@@ -32,6 +33,7 @@ type dataProcess struct {
 	ready    ipc.Ready
 	started  time.Time
 	acks     chan ack
+	rests    bool              // it has the image that rests
 	profiled chan ipc.Profiled // holds the last answer to who asked for a profile
 	exited   chan struct{}     // closed when the process is gone
 	err      error             // how it ended; valid once exited is closed
@@ -124,7 +126,7 @@ func (d *dataProcess) hand(setup ipc.Setup, shared []int, workers []*workerSocke
 			return err
 		}
 	}
-	if err := d.conn.Send(ipc.KindFIB, ipc.FIB{Generation: img.generation, Size: img.size}, img.fd); err != nil {
+	if err := d.conn.Send(ipc.KindFIB, ipc.FIB{Generation: img.generation, Size: img.images.Size()}, img.images.FD()); err != nil {
 		return err
 	}
 	timer := time.AfterFunc(readyWait, func() { d.cmd.Process.Kill() })
@@ -189,10 +191,34 @@ func (d *dataProcess) listen(log *slog.Logger) {
 // starts with the image that is current then.
 var errGone = errors.New("the data process ended")
 
-// publish hands over an image and waits for the answer.
-func (d *dataProcess) publish(img image) error {
-	if err := d.conn.Send(ipc.KindFIB, ipc.FIB{Generation: img.generation, Size: img.size}, img.fd); err != nil {
+// publish hands over an image to be in force and waits for the answer.
+func (d *dataProcess) publish(generation uint64, images *fib.Images, fd int) error {
+	d.rests = false
+	return d.ask(generation, ipc.KindFIB, ipc.FIB{Generation: generation, Size: images.Size()}, fd)
+}
+
+// rest hands over the image that rests, so that patches of it can be announced.
+func (d *dataProcess) rest(generation uint64, images *fib.Images) error {
+	if images.RestingFD() < 0 {
+		return nil
+	}
+	err := d.ask(generation, ipc.KindFIB, ipc.FIB{Generation: generation, Size: images.Size(), Resting: true}, images.RestingFD())
+	d.rests = err == nil
+	return err
+}
+
+// patch announces that the resting image was patched and waits for the answer.
+func (d *dataProcess) patch(generation uint64, written []fib.Range) error {
+	return d.ask(generation, ipc.KindPatch, ipc.NewPatch(generation, written))
+}
+
+// ask sends a message about a generation and waits for the answer. With errGone
+// the process is no more, and none of its workers uses any image.
+func (d *dataProcess) ask(generation uint64, kind ipc.Kind, body any, fds ...int) error {
+	if err := d.conn.Send(kind, body, fds...); err != nil {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+			d.cmd.Process.Kill() // if it is not on its way already
+			<-d.exited
 			return errGone
 		}
 		return err
@@ -203,7 +229,7 @@ func (d *dataProcess) publish(img image) error {
 		select {
 		case a := <-d.acks:
 			switch {
-			case a.generation != img.generation:
+			case a.generation != generation:
 				continue // the late answer to an image that was given up
 			case a.refused != "":
 				return errors.New(a.refused)

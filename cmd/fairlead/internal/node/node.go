@@ -25,7 +25,7 @@ import (
 // backend uses costs nothing.
 const (
 	maxServices = 1 << 17
-	maxBackends = 1 << 20
+	maxBackends = 1 << 21
 )
 
 // Node is the control process.
@@ -271,8 +271,11 @@ func (n *Node) startData() error {
 	}
 	n.log.Info("data process forwards", "pid", d.ready.PID, "uid", d.ready.UID, "generation", d.ready.Generation,
 		"workers", len(n.workers), "recovered_frames", d.ready.Recovered, "lost_frames", d.ready.Lost)
-	_, _, err = n.steer.SetLocals(n.image.locals)
-	return err
+	if _, _, err = n.steer.SetLocals(n.image.locals); err != nil {
+		return err
+	}
+	n.pair()
+	return nil
 }
 
 // describe is what the data process must know of worker w.

@@ -3,17 +3,18 @@ package node
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"fairlead/dataplane/fib"
 	"fairlead/xdp/steer"
 )
 
-// image is a FIB image in a sealed memfd.
+// image is what is in force: a FIB image, in a memfd, that takes turns with
+// another.
 type image struct {
 	generation uint64
 	images     *fib.Images
-	fd, size   int           // of the one in force
-	snapshot   *fib.Snapshot // of the one in force
+	snapshot   *fib.Snapshot // of the one in force, for status
 	locals     []steer.Local
 }
 
@@ -29,13 +30,14 @@ func newImage(generation uint64, b *fib.Builder) (image, error) {
 	if err != nil {
 		return image{}, err
 	}
-	return image{generation: generation, images: images, fd: images.FD(), size: images.Size(), snapshot: images.Snapshot(), locals: localsOf(b)}, nil
+	return image{generation: generation, images: images, snapshot: images.Snapshot(), locals: localsOf(b)}, nil
 }
 
 // Publish implements controlplane.Publisher. Addresses that are no longer ours
 // are given back to the host before the data process forgets them, and new
 // ones are taken from it only when the data process knows them.
 func (n *Node) Publish(generation uint64, b *fib.Builder) error {
+	begin := time.Now()
 	if s, k := len(b.Services), len(b.Backends); s > maxServices || k > maxBackends {
 		return fmt.Errorf("%d service and %d backend slots, %d and %d are possible", s, k, maxServices, maxBackends)
 	}
@@ -49,7 +51,7 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 		return errors.Join(err, next.close())
 	}
 	if n.data != nil {
-		err := n.data.publish(next)
+		err := n.data.publish(generation, next.images, next.images.FD())
 		if err != nil && !errors.Is(err, errGone) {
 			_, _, back := n.steer.SetLocals(n.image.locals)
 			return errors.Join(err, back, next.close())
@@ -57,13 +59,65 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 	}
 	old := n.image
 	n.image = next
-	if n.data == nil {
-		return old.close() // not started yet; steering begins when it is
+	if n.data != nil { // otherwise steering begins when it is started
+		if _, _, err := n.steer.SetLocals(next.locals); err != nil {
+			n.log.Error("steering does not follow generation", "generation", generation, "error", err)
+		}
 	}
-	if _, _, err := n.steer.SetLocals(next.locals); err != nil {
-		n.log.Error("steering does not follow generation", "generation", generation, "error", err)
-	}
+	n.log.Debug("image in force", "generation", generation, "bytes", next.snapshot.Used(), "took", time.Since(begin))
+	n.pair()
 	return old.close()
+}
+
+// pair sees to it that there are two images and that the data process has both.
+// Without that a change costs a full image, and nothing else is lost.
+func (n *Node) pair() {
+	err := n.image.images.Double()
+	if err == nil && n.data != nil {
+		err = n.data.rest(n.image.generation, n.image.images)
+	}
+	if err != nil && !errors.Is(err, errGone) {
+		n.log.Warn("small changes cost as much as large ones until the next", "error", err)
+	}
+}
+
+// Patch implements controlplane.Publisher: the image that rests is patched and
+// takes its turn.
+func (n *Node) Patch(generation uint64, p *fib.Patch) error {
+	begin := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	images := n.image.images
+	if images == nil {
+		return fmt.Errorf("%w: nothing is published yet", fib.ErrNoRoom)
+	}
+	written, err := images.Patch(p, generation)
+	if err != nil {
+		return err
+	}
+	if k := len(images.Candidate().Backends()); k > maxBackends {
+		images.Abandon()
+		return fmt.Errorf("%w: %d backend slots, %d are possible", fib.ErrNoRoom, k, maxBackends)
+	}
+	unpaired := n.data != nil && !n.data.rests
+	switch {
+	case n.data == nil:
+	case unpaired:
+		err = n.data.publish(generation, images, images.RestingFD())
+	default:
+		err = n.data.patch(generation, written)
+	}
+	if err != nil && !errors.Is(err, errGone) {
+		images.Abandon()
+		return err
+	}
+	images.Commit()
+	n.image.generation, n.image.snapshot = generation, images.Snapshot()
+	n.log.Debug("patch in force", "generation", generation, "bytes", p.Size(), "runs", len(written), "took", time.Since(begin))
+	if unpaired {
+		n.pair()
+	}
+	return nil
 }
 
 // keepLocals takes out of the steering map what next does not have.
