@@ -10,6 +10,16 @@
 // fail action of each address, and the next process adopts what it finds and
 // replaces the program atomically.
 //
+// With flow memos (Config.Memo) the program forwards plain packets of flows that
+// user space has decided upon by itself, before the socket: see bpf/memo.h, and
+// package dataplane/memo for what lies in the memory that both share. Nothing of
+// that is pinned. A program that its process has left goes on by the memos it
+// has until their leases have run out.
+//
+// Loading needs CAP_BPF and CAP_NET_ADMIN. With them alone the kernel guards a
+// program against speculation; bpf/scratch.h says how it is written so that this
+// costs next to nothing.
+//
 // The order at start is Open, SetLocals, Attach, DetachStale, SetSocket: an
 // address is known before a program asks for it.
 //

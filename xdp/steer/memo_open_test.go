@@ -119,14 +119,31 @@ func TestRedirectable(t *testing.T) {
 			t.Errorf("attached %+v, admitted %v, want %v", a, admitted(c.p.ifindex()), c.want)
 		}
 	}
-	// It is asked anew by every Attach.
+	// It is asked anew by Recheck and by every Attach.
+	recheck := func() []Attached {
+		changed, err := s.Recheck()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return changed
+	}
+	if changed := recheck(); len(changed) != 1 || changed[0].IfIndex != p.far.Attrs().Index || !changed[0].Redirectable {
+		t.Errorf("changed %+v, want the other end of p, which p's program takes frames from", changed)
+	}
+	if changed := recheck(); len(changed) != 0 {
+		t.Errorf("changed %+v", changed)
+	}
 	if err := s.Detach(p.far.Attrs().Index); err != nil {
 		t.Fatal(err)
 	}
+	var changed []Attached
 	eventually(t, "the other end has no program", func() bool {
-		a := attach(t, s, p, ModeNative)
-		return !a.Redirectable && !admitted(p.ifindex())
+		changed = append(changed, recheck()...)
+		return len(changed) > 0
 	})
+	if len(changed) != 1 || changed[0].IfIndex != p.ifindex() || changed[0].Redirectable || admitted(p.ifindex()) {
+		t.Errorf("changed %+v, admitted %v", changed, admitted(p.ifindex()))
+	}
 	attach(t, s, pair{near: p.far, far: p.near}, ModeNative)
 	if a := attach(t, s, p, ModeNative); !a.Redirectable || !admitted(p.ifindex()) {
 		t.Errorf("attached %+v", a)

@@ -3,6 +3,7 @@ package steer
 import (
 	"encoding/binary"
 	"fmt"
+	"sort"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -71,6 +72,28 @@ func (m *memo) admit(ifindex int) bool {
 	}
 	m.expel(ifindex)
 	return false
+}
+
+// Recheck asks anew which of the attached interfaces flow memos may send by, and
+// returns those for which the answer is another than before. A driver's answer
+// can change: a veth sends what is redirected to it only while its other end
+// takes it. Packets of memos that lead to an interface that has been taken out
+// go to the sockets again.
+func (s *Steer) Recheck() ([]Attached, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, ErrClosed
+	}
+	var changed []Attached
+	for ifindex, i := range s.ifaces {
+		if now := s.memo.admit(ifindex); now != i.attached.Redirectable {
+			i.attached.Redirectable = now
+			changed = append(changed, i.attached)
+		}
+	}
+	sort.Slice(changed, func(a, b int) bool { return changed[a].IfIndex < changed[b].IfIndex })
+	return changed, nil
 }
 
 // expel undoes admit. The only way in which it can fail is that there is nothing

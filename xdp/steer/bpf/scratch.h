@@ -9,7 +9,8 @@
 // keep. Keys of maps lie here or among constants.
 //
 // Programs do not interrupt one another on a CPU: they run with softirqs
-// disabled.
+// disabled. (Only BPF_PROG_TEST_RUN on frames that are not live leaves them
+// enabled: not while there is traffic.)
 
 #pragma once
 
