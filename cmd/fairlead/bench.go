@@ -21,9 +21,9 @@ func newBench() *cobra.Command {
 		Short: "Find out what this node can carry",
 		Long: `Find out what this node can carry.
 
-Without flags, workers forward made-up packets in memory: by every method, with 1,
-10,000 and a million flows, first on one CPU and then on all at once. That takes
-half a minute of all CPUs, and neither the kernel nor a NIC is in it.
+Without flags, workers forward made-up packets in memory: by every method, with few
+and with many flows, first on one CPU and then on all at once. That takes half a
+minute of all CPUs, and neither the kernel nor a NIC is in it.
 
 With --interface, an interface is looked at: driver, queues, rings, and all that
 "fairlead check" would say. With --traffic as well, the XDP program is attached to
@@ -37,6 +37,7 @@ together can.`,
 	}
 	var o selftest.Options
 	c.Flags().DurationVar(&o.Duration, "duration", 250*time.Millisecond, "how long each measurement takes, 10ms to 10s")
+	c.Flags().IntSliceVar(&o.Flows, "flows", selftest.DefaultFlows(), "numbers of flows to measure with in memory, separated by commas")
 	c.Flags().StringVar(&o.Interface, "interface", "", "look at this interface in place of measuring in memory")
 	c.Flags().BoolVar(&o.Traffic, "traffic", false, "attach to the interface and have it receive made-up frames; disturbs its traffic")
 	transmit := c.Flags().Bool("transmit", false, "send frames by the interface as well")

@@ -74,6 +74,29 @@ func benchReport(t *testing.T, at *lab.Interface, args ...string) *selftest.Inte
 	return r.Interface
 }
 
+// TestBenchInMemory measures as shortly as can be: every case is there.
+func TestBenchInMemory(t *testing.T) {
+	result := fairlead(t, t.TempDir(), "bench", "--duration", "10ms", "--flows", "1,5000", "-o", "json")
+	if result.code != 0 {
+		t.Fatalf("status %d\n%s", result.code, result.stderr)
+	}
+	var r selftest.Report
+	if err := json.Unmarshal([]byte(result.stdout), &r); err != nil {
+		t.Fatalf("%v\n%s", err, result.stdout)
+	}
+	if want := 4 * 2 * 2; len(r.Memory) != want || strings.Count(result.stderr, "in memory: ") != want {
+		t.Fatalf("%d results, want %d:\n%s", len(r.Memory), want, result.stderr)
+	}
+	if r.Interface != nil || r.CPUs < 1 || r.Kernel == "" {
+		t.Errorf("report %s", result.stdout)
+	}
+	for _, m := range r.Memory {
+		if m.One.NS <= 0 || m.One.Mpps <= 0 || (m.All != nil) != (r.CPUs > 1) || m.All != nil && m.All.All <= 0 {
+			t.Errorf("%+v, %+v", m, m.All)
+		}
+	}
+}
+
 // TestBenchLooks asserts that without --traffic an interface is looked at only.
 func TestBenchLooks(t *testing.T) {
 	node, _ := benchLab(t)
@@ -180,6 +203,7 @@ func TestBenchRefuses(t *testing.T) {
 		{[]string{"--transmit", "--to", "peer"}, "fairlead: --to: \"peer\" is no Ethernet address\n"},
 		{[]string{"--interface", "eth0", "--transmit", "--to", "02:00:00:00:00:01"}, "fairlead: frames are sent only when traffic is asked for as well: add --traffic\n"},
 		{[]string{"--duration", "1h"}, "fairlead: a measurement takes 10ms to 10s, not 1h0m0s\n"},
+		{[]string{"--flows", "0"}, "fairlead: there can be 1 to 10000000 flows, not [0]\n"},
 		{[]string{"-o", "xml"}, "fairlead: unknown output format \"xml\": it is table or json\n"},
 	} {
 		r := fairlead(t, t.TempDir(), append([]string{"bench"}, c.args...)...)

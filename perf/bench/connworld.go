@@ -128,10 +128,6 @@ func (w *connWorld) address(clientOut, clientIn *lab.Interface) error {
 func threadsOf(cpu int, interfaces ...*lab.Interface) ([]int, error) {
 	var pids []int
 	for _, at := range interfaces {
-		// A veth has threads only where it has NAPI: with GRO, as any NIC.
-		if err := at.SetFeatures(true, "rx-gro"); err != nil {
-			return nil, err
-		}
 		n, err := threadNAPI(at, cpu)
 		if err != nil {
 			return nil, err

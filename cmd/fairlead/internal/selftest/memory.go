@@ -46,11 +46,8 @@ func speedOf(ns float64, workers int) Speed {
 	return Speed{NS: ns, Mpps: mpps, All: mpps * float64(workers)}
 }
 
-// The cases that are measured.
-var (
-	memoryMethods = []string{"nat", "ipip", "gue", "l2"}
-	memoryFlows   = []int{1, 10_000, 1_000_000}
-)
+// memoryMethods are measured one after the other.
+var memoryMethods = []string{"nat", "ipip", "gue", "l2"}
 
 // benchFlow is where the flows of the self-test come from and go to, by family.
 // The addresses are those for benchmarks and for documentation.
@@ -63,11 +60,13 @@ var (
 // ttl is that of made-up packets that go nowhere.
 const ttl = 64
 
-func measureMemory(ctx context.Context, d time.Duration, cpus []int, progress func(string)) ([]MemoryResult, error) {
+// measureMemory measures every method, over both families, with each number of
+// flows.
+func measureMemory(ctx context.Context, d time.Duration, cpus, flowCounts []int, progress func(string)) ([]MemoryResult, error) {
 	var results []MemoryResult
 	for _, method := range memoryMethods {
 		for _, v6 := range []bool{false, true} {
-			for _, flows := range memoryFlows {
+			for _, flows := range flowCounts {
 				if ctx.Err() != nil {
 					return nil, context.Cause(ctx)
 				}
@@ -214,7 +213,7 @@ func timed(s *source, d time.Duration, step func()) (ns float64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	for time.Since(begin) < d {
+	for s.made == made || time.Since(begin) < d {
 		for range batches {
 			step()
 		}
@@ -241,10 +240,10 @@ func accounted(w *dataplane.Worker, s *source) error {
 	return nil
 }
 
-// Sizes of the self-test's configuration: enough SNAT ports for a million flows.
+// Sizes of the self-test's configuration: enough SNAT ports for MaxFlows flows.
 const (
 	testBackends = 16
-	testSNAT     = 4
+	testSNAT     = 12
 )
 
 // snapshotFor compiles a configuration with one service.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,6 +19,8 @@ import (
 type Options struct {
 	// Duration is how long each measurement takes.
 	Duration time.Duration
+	// Flows are the numbers of flows that workers forward in memory.
+	Flows []int
 	// Interface is looked at in place of measuring workers in memory.
 	Interface string
 	// Traffic attaches the XDP program to the interface, binds sockets to its
@@ -32,6 +35,13 @@ const (
 	MinDuration = 10 * time.Millisecond
 	MaxDuration = 10 * time.Second
 )
+
+// MaxFlows is the largest number of flows to measure with.
+const MaxFlows = 10_000_000
+
+// DefaultFlows are numbers that tell most: all in the nearest cache, in none, and
+// between the two.
+func DefaultFlows() []int { return []int{1, 10_000, 1_000_000} }
 
 // Report is what was found.
 type Report struct {
@@ -59,7 +69,7 @@ func Run(ctx context.Context, o Options, progress func(string)) (*Report, error)
 		return nil, err
 	}
 	if o.Interface == "" {
-		r.Memory, err = measureMemory(ctx, o.Duration, cpus, progress)
+		r.Memory, err = measureMemory(ctx, o.Duration, cpus, o.Flows, progress)
 	} else {
 		r.Interface, err = measureInterface(ctx, o, cpus, progress)
 	}
@@ -70,6 +80,8 @@ func (o *Options) check() error {
 	switch {
 	case o.Duration < MinDuration || o.Duration > MaxDuration:
 		return fmt.Errorf("a measurement takes %v to %v, not %v", MinDuration, MaxDuration, o.Duration)
+	case o.Interface == "" && (len(o.Flows) == 0 || slices.Min(o.Flows) < 1 || slices.Max(o.Flows) > MaxFlows):
+		return fmt.Errorf("there can be 1 to %d flows, not %v", MaxFlows, o.Flows)
 	case o.Traffic && o.Interface == "":
 		return errors.New("traffic needs an interface: name it with --interface")
 	case o.Transmit != nil && !o.Traffic:
