@@ -80,6 +80,9 @@ type Range struct {
 	Count   uint32
 }
 
+// end is one more than the last record.
+func (r *Range) end() uint64 { return uint64(r.First) + uint64(r.Count) }
+
 // patchable are the sections that a patch may write to, and whether it may
 // write after their last record.
 var patchable = [sectionCount]struct{ write, grow bool }{

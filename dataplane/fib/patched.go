@@ -110,8 +110,12 @@ func merge(ranges []Range) []Range {
 // touched reports whether one of count records from first on was written.
 func (c *patchCheck) touched(s section, first, count uint32) bool {
 	ranges := c.ranges[s]
+	// Most are nowhere near.
+	if len(ranges) == 0 || uint64(first)+uint64(count) <= uint64(ranges[0].First) || uint64(first) >= ranges[len(ranges)-1].end() {
+		return false
+	}
 	at, _ := slices.BinarySearchFunc(ranges, first, func(r Range, first uint32) int {
-		if uint64(r.First)+uint64(r.Count) <= uint64(first) {
+		if r.end() <= uint64(first) {
 			return -1
 		}
 		return 1
@@ -200,10 +204,11 @@ func (c *patchCheck) tables() error {
 			return fmt.Errorf("the tables of pools %d and %d overlap", i, j)
 		}
 	}
+	lowest, highest := uint64(begin(checked[0])), end(checked[len(checked)-1])
 	for i := range c.s.pools {
 		other := uint32(i)
-		if c.s.pools[i].TableSize == 0 {
-			continue
+		if c.s.pools[i].TableSize == 0 || end(other) <= lowest || uint64(begin(other)) >= highest {
+			continue // most are nowhere near
 		}
 		// Those checked are apart or the same, so their ends are sorted too.
 		at, _ := slices.BinarySearchFunc(checked, begin(other), func(j, first uint32) int {
