@@ -97,6 +97,7 @@ func TestGenerator(t *testing.T) {
 		{"udp stamped 1450", stream{Case: Case{Protocol: udp, Size: 1450, Flows: 10}, opening: 1, stamped: true}, 100, 10, 0, 0},
 		{"tcp opened", stream{Case: Case{Protocol: tcp, Size: 60, Flows: 100}, opening: 2, openWithSYN: true}, 500, 100, tcpSYN, tcpACK},
 		{"tcp midstream", stream{Case: Case{Protocol: tcp, Size: 60, Flows: 100}, opening: 1}, 300, 100, tcpACK, tcpACK},
+		{"tcp opened and settled", stream{Case: Case{Protocol: tcp, Size: 60, Flows: 50}, opening: 1, settling: 3, openWithSYN: true}, 400, 50, tcpSYN, tcpACK},
 		{"tcp 1450", stream{Case: Case{Protocol: tcp, Size: 1450, Flows: 10}, opening: 1, openWithSYN: true}, 60, 10, tcpSYN, tcpACK},
 		{"tcp endless SYNs", stream{Case: Case{Protocol: tcp, Size: 60, Flows: endless}}, 300, 300, 0, tcpSYN},
 		{"udp 62 over IPv6", stream{Case: Case{Protocol: udp, IPv6: true, Size: 62, Flows: 100}, opening: 1}, 400, 100, 0, 0},
@@ -137,8 +138,8 @@ func TestGenerator(t *testing.T) {
 						t.Fatalf("frame %d has TCP flags %#x, want %#x", i, got, flags)
 					}
 				}
-				if uint64(i) < s.openingFrames() && flow != i%s.Flows {
-					t.Fatalf("opening frame %d belongs to flow %d", i, flow)
+				if uint64(i) < s.settledFrames() && flow != i%s.Flows {
+					t.Fatalf("frame %d belongs to flow %d", i, flow)
 				}
 			}
 			if len(flows) != c.flows {

@@ -70,12 +70,12 @@ const startAndStop = 600 * time.Millisecond
 // measurements it has.
 func (k *kit) estimate() (d time.Duration, measurements int) {
 	for _, c := range k.cases {
-		opening := max(openingUDP, bit(c.Protocol == tcp)*openingTCP)
 		for _, who := range k.contestants {
 			if k.takesPart(c, who) {
 				measurements += k.rounds
-				begin := time.Duration(int(opening)*c.Flows) * (time.Second / openingRate)
-				d += time.Duration(k.rounds) * (startAndStop + begin + k.warmUp + k.duration)
+				s := &stream{Case: c}
+				s.begin(who)
+				d += time.Duration(k.rounds) * (startAndStop + s.settleTime() + k.warmUp + k.duration)
 			}
 		}
 	}
@@ -127,8 +127,7 @@ func (k *kit) world(arms int) (*world, error) {
 func (k *kit) limit(s *stream) time.Duration {
 	const startAndStopAtMost = 30 * time.Second
 	// The generator may have to share its CPU while flows are begun.
-	opening := 4 * time.Duration(s.openingFrames()) * (time.Second / openingRate)
-	return startAndStopAtMost + opening + k.warmUp + k.duration
+	return startAndStopAtMost + 4*s.settleTime() + k.warmUp + k.duration
 }
 
 // Opening passes through the flows of a case. A lost SYN leaves a TCP flow that
@@ -136,16 +135,27 @@ func (k *kit) limit(s *stream) time.Duration {
 const (
 	openingUDP = 1
 	openingTCP = 2
+
+	// settlingMemo has flows earn the kernel's memory.
+	settlingMemo = 12
 )
 
 // streamFor is a case's traffic as a contestant needs it.
 func (k *kit) streamFor(w *world, c Case, who contestant) *stream {
 	s := w.stream(c)
+	s.begin(who)
+	return s
+}
+
+// begin sets how a contestant's flows are begun.
+func (s *stream) begin(who contestant) {
 	s.opening, s.openWithSYN = openingUDP, !who.midstream
-	if c.Protocol == tcp {
+	if s.Protocol == tcp {
 		s.opening = openingTCP
 	}
-	return s
+	if who.memo {
+		s.settling = settlingMemo
+	}
 }
 
 // run measures a case in rounds in which all contestants take turns. It goes on

@@ -77,7 +77,7 @@ func (k *kit) measure(ctx context.Context, w *world, who contestant, s *stream) 
 	if err := r.start(ctx); err != nil {
 		return nil, err
 	}
-	if err := r.generator.WaitSent(ctx, s.openingFrames()+1); err != nil {
+	if err := r.generator.WaitSent(ctx, s.settledFrames()+1); err != nil {
 		return nil, err
 	}
 	if err := r.rest(ctx, k.warmUp); err != nil {

@@ -53,6 +53,8 @@ const (
 	objectVarOuter         = "outer"
 	objectVarOuterSum      = "outer_sum"
 	objectVarSent          = "sent"
+	objectVarSettleGap     = "settle_gap"
+	objectVarSettled       = "settled"
 	objectVarStamped       = "stamped"
 	objectVarTcp           = "tcp"
 )
@@ -140,6 +142,8 @@ type objectVariableSpecs struct {
 	Outer         *ebpf.VariableSpec `ebpf:"outer"`
 	OuterSum      *ebpf.VariableSpec `ebpf:"outer_sum"`
 	Sent          *ebpf.VariableSpec `ebpf:"sent"`
+	SettleGap     *ebpf.VariableSpec `ebpf:"settle_gap"`
+	Settled       *ebpf.VariableSpec `ebpf:"settled"`
 	Stamped       *ebpf.VariableSpec `ebpf:"stamped"`
 	Tcp           *ebpf.VariableSpec `ebpf:"tcp"`
 }
@@ -199,6 +203,8 @@ type objectVariables struct {
 	Outer         *ebpf.Variable `ebpf:"outer"`
 	OuterSum      *ebpf.Variable `ebpf:"outer_sum"`
 	Sent          *ebpf.Variable `ebpf:"sent"`
+	SettleGap     *ebpf.Variable `ebpf:"settle_gap"`
+	Settled       *ebpf.Variable `ebpf:"settled"`
 	Stamped       *ebpf.Variable `ebpf:"stamped"`
 	Tcp           *ebpf.Variable `ebpf:"tcp"`
 }

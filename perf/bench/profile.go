@@ -82,7 +82,8 @@ func telling(c Case, contestant string) bool {
 	case plainCase(10_000)(c):
 		return true
 	case c.Flows == 1_000_000:
-		return method && c.Arms == 2 || kinds || contestant == cForwarder.name
+		memo := contestant == "fairlead-ipip"+withMemo && c.Arms == 1
+		return method && (c.Arms == 2 || kinds) || memo || contestant == cForwarder.name
 	case c.Flows == endless, c.IPv6 && c.Arms == 2 && c.Flows > 1:
 		return method || kinds || limits
 	case c.Rate > 0, c.Arms == 1:

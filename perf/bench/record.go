@@ -29,7 +29,7 @@ func (k *kit) recordProfile(ctx context.Context, method string, c Case, seconds 
 	if err := r.start(ctx); err != nil {
 		return err
 	}
-	if err := r.generator.WaitSent(ctx, r.stream.openingFrames()+1); err != nil {
+	if err := r.generator.WaitSent(ctx, r.stream.settledFrames()+1); err != nil {
 		return err
 	}
 	if err := r.rest(ctx, k.warmUp); err != nil {

@@ -37,8 +37,12 @@ const (
 )
 
 // openingRate is how many flows a second are begun before measuring: slow
-// enough for every contestant to note each of them.
-const openingRate = 250_000
+// enough for every contestant to note each of them. settlingRate is how many
+// frames a second go on with them.
+const (
+	openingRate  = 250_000
+	settlingRate = 500_000
+)
 
 // stream is what the generator sends.
 type stream struct {
@@ -50,6 +54,9 @@ type stream struct {
 	// opening is how often all flows are gone through in order, at
 	// openingRate, before the stream runs at its own rate.
 	opening int
+	// settling is how often all flows are gone through in order once more after
+	// that, at settlingRate.
+	settling int
 	// openWithSYN makes the opening segments of TCP SYNs. Without, flows begin
 	// in the middle: a connection tracker that saw only a SYN would hold the
 	// segments that follow, of a handshake nobody answers, for invalid.
@@ -78,9 +85,19 @@ func (s *stream) check() error {
 	return nil
 }
 
-// openingFrames is how many frames the stream begins with before it can be measured.
+// openingFrames is how many frames the stream begins flows with.
 func (s *stream) openingFrames() uint64 {
 	return uint64(s.opening) * uint64(s.Flows)
+}
+
+// settledFrames is how many frames pass before the stream can be measured.
+func (s *stream) settledFrames() uint64 {
+	return uint64(s.opening+s.settling) * uint64(s.Flows)
+}
+
+// settleTime is how long they take.
+func (s *stream) settleTime() time.Duration {
+	return time.Duration(s.opening*s.Flows)*(time.Second/openingRate) + time.Duration(s.settling*s.Flows)*(time.Second/settlingRate)
 }
 
 // least is the length of the stream's shortest frame.
@@ -204,6 +221,8 @@ func (s *stream) variables() map[string]any {
 		objectVarFlows:      uint32(s.Flows),
 		objectVarOpening:    s.openingFrames(),
 		objectVarOpeningGap: uint64(time.Second / openingRate),
+		objectVarSettled:    s.settledFrames(),
+		objectVarSettleGap:  uint64(time.Second / settlingRate),
 		objectVarGap:        s.gap(),
 		objectVarStamped:    bit(s.stamped),
 		objectVarDiscard:    bit(s.discard),

@@ -68,9 +68,11 @@ volatile const __u8 flags;       // of TCP segments after the opening ones
 volatile const __u8 opening_syn; // opening segments are SYNs
 
 volatile const __u32 flows;       // how many; 0: every frame is a new flow
-volatile const __u64 opening;     // frames that go through all flows in order
-volatile const __u64 opening_gap; // ns between opening frames; 0: none
-volatile const __u64 gap;         // ns between the others
+volatile const __u64 opening;     // frames that begin all flows, in order
+volatile const __u64 opening_gap; // ns between them; 0: none
+volatile const __u64 settled;     // opening and further frames that go through all flows in order
+volatile const __u64 settle_gap;  // ns between the latter
+volatile const __u64 gap;         // ns between all others
 volatile const __u8 stamped;      // the frame ends with the time it was sent
 volatile const __u8 discard;      // drop what was made: what making it costs
 
@@ -92,7 +94,7 @@ static __always_inline int make(struct xdp_md *ctx, int v6)
 {
 	void *data = (void *)(long)ctx->data;
 	void *end = (void *)(long)ctx->data_end;
-	__u64 n = sent, wait = n < opening ? opening_gap : gap, now = 0;
+	__u64 n = sent, wait = n < opening ? opening_gap : n < settled ? settle_gap : gap, now = 0;
 	__u32 flow;
 
 	if (data + (v6 ? MIN_FRAME6 : MIN_FRAME) > end)
@@ -110,7 +112,7 @@ static __always_inline int make(struct xdp_md *ctx, int v6)
 
 	if (!flows)
 		flow = n;
-	else if (n < opening)
+	else if (n < settled)
 		flow = n % flows;
 	else
 		flow = (__u64)((__u32)n * 2654435761u) * flows >> 32;
