@@ -190,6 +190,7 @@ func (n *Node) makeCounters(workers int) error {
 		for slot := range n.image.snapshot.Backends() {
 			heir.Backends[slot] = old.Backend(uint32(slot))
 		}
+		n.image.unviewed()
 		if err := errors.Join(unix.Munmap(n.mapping), unix.Close(n.countersFD)); err != nil {
 			n.log.Warn("counters of earlier workers", "error", err)
 		}
@@ -315,6 +316,7 @@ func (n *Node) Close() error {
 		errs = append(errs, w.close())
 	}
 	n.workers = nil
+	n.image.unviewed()
 	if n.mapping != nil {
 		errs = append(errs, unix.Munmap(n.mapping))
 		n.mapping = nil

@@ -3,6 +3,7 @@ package node
 import (
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"fairlead/dataplane/fib"
@@ -16,12 +17,15 @@ type image struct {
 	images     *fib.Images
 	snapshot   *fib.Snapshot // of the one in force, for status
 	locals     []steer.Local
+	viewed     *[2]sync.RWMutex // held by those who look at each of the two
+	turn       int              // which is in force
 }
 
 func (i *image) close() error {
 	if i.images == nil {
 		return nil
 	}
+	i.unviewed()
 	return i.images.Close()
 }
 
@@ -30,7 +34,7 @@ func newImage(generation uint64, b *fib.Builder) (image, error) {
 	if err != nil {
 		return image{}, err
 	}
-	return image{generation: generation, images: images, snapshot: images.Snapshot(), locals: localsOf(b)}, nil
+	return image{generation: generation, images: images, snapshot: images.Snapshot(), locals: localsOf(b), viewed: new([2]sync.RWMutex)}, nil
 }
 
 // Publish implements controlplane.Publisher. Addresses that are no longer ours
@@ -91,6 +95,9 @@ func (n *Node) Patch(generation uint64, p *fib.Patch) error {
 	if images == nil {
 		return fmt.Errorf("%w: nothing is published yet", fib.ErrNoRoom)
 	}
+	resting := &n.image.viewed[1-n.image.turn]
+	resting.Lock() // until the last look at it is over
+	defer resting.Unlock()
 	written, err := images.Patch(p, generation)
 	if err != nil {
 		return err
@@ -112,7 +119,7 @@ func (n *Node) Patch(generation uint64, p *fib.Patch) error {
 		return err
 	}
 	images.Commit()
-	n.image.generation, n.image.snapshot = generation, images.Snapshot()
+	n.image.generation, n.image.snapshot, n.image.turn = generation, images.Snapshot(), 1-n.image.turn
 	n.log.Debug("patch in force", "generation", generation, "bytes", p.Size(), "runs", len(written), "took", time.Since(begin))
 	if unpaired {
 		n.pair()

@@ -16,8 +16,25 @@ import (
 // Version is the version of the binary, set when it is built.
 var Version = "dev"
 
-// Status implements api.Provider.
+// Status implements api.Provider. What takes long in a large node is looked at
+// without the node's lock, so that no change waits for it.
 func (n *Node) Status() api.Status {
+	s, v := n.summary()
+	if v == nil {
+		return s
+	}
+	defer v.close()
+	for i := range v.snapshot.Services() {
+		if svc := &v.snapshot.Services()[i]; svc.ID != 0 {
+			s.Services = append(s.Services, v.service(svc))
+		}
+	}
+	return s
+}
+
+// summary is the status without services, and a view to look at these by, nil
+// when there is nothing to look at.
+func (n *Node) summary() (api.Status, *view) {
 	r := n.reconciler.Status()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -33,7 +50,7 @@ func (n *Node) Status() api.Status {
 		s.Interfaces = append(s.Interfaces, api.Interface{Name: p.Name, Index: p.index, MAC: net.HardwareAddr(p.mac[:]).String(), MTU: p.mtu, Queues: p.queues})
 	}
 	if n.counters == nil || n.image.snapshot == nil {
-		return s
+		return s, nil
 	}
 	s.Generation.Acknowledged = ^uint64(0)
 	for i := range n.counters.Workers {
@@ -42,12 +59,7 @@ func (n *Node) Status() api.Status {
 		s.Workers = append(s.Workers, api.Worker{Received: l.Received, Transmitted: l.Sum(reason.Transmit), Dropped: l.Sum(reason.Drop)})
 	}
 	s.Ledger = n.ledger()
-	for i := range n.image.snapshot.Services() {
-		if svc := &n.image.snapshot.Services()[i]; svc.ID != 0 {
-			s.Services = append(s.Services, n.service(svc))
-		}
-	}
-	return s
+	return s, n.view()
 }
 
 func (n *Node) ledger() api.Ledger {
@@ -67,29 +79,29 @@ func (n *Node) ledger() api.Ledger {
 	return l
 }
 
-func (n *Node) service(svc *fib.Service) api.Service {
-	snap := n.image.snapshot
+func (v *view) service(svc *fib.Service) api.Service {
+	snap := v.snapshot
 	pool := snap.Pool(svc.Pool)
-	tally := n.counters.Service(svc.ID.Slot())
+	tally := v.counters.Service(svc.ID.Slot())
 	out := api.Service{
 		Name: snap.Name(svc.Name), VIP: snap.LocalByID(svc.Local).Addr.String(), Protocol: protocolName(svc.Proto),
 		Ports: portsText(svc), Method: svc.Method.String(), Pool: snap.Name(pool.Name), Table: fmt.Sprintf("%016x", pool.Checksum),
 		Flows: tally.Flows, Packets: tally.Packets, Bytes: tally.Bytes, Drops: tally.Drops,
 	}
-	share := make(map[uint16]int)
+	share := make([]int, pool.MemberCount)
 	table := snap.Table(pool)
 	for _, member := range table {
 		share[member]++
 	}
 	for i, slot := range snap.Members(pool) {
-		out.Backends = append(out.Backends, n.backend(snap.Backend(slot), float64(share[uint16(i)])/float64(max(1, len(table)))))
+		out.Backends = append(out.Backends, v.backend(snap.Backend(slot), float64(share[i])/float64(max(1, len(table)))))
 	}
 	return out
 }
 
-func (n *Node) backend(b *fib.Backend, expected float64) api.Backend {
-	snap := n.image.snapshot
-	tally := n.counters.Backend(b.ID.Slot())
+func (v *view) backend(b *fib.Backend, expected float64) api.Backend {
+	snap := v.snapshot
+	tally := v.counters.Backend(b.ID.Slot())
 	state := "up"
 	switch hop := snap.NextHop(b.NextHop); {
 	case b.Flags&fib.BackendDown != 0:
