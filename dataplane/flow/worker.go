@@ -5,7 +5,12 @@ import "math/bits"
 // Worker adds flows to a table and forgets them. It owns a range of records:
 // nobody else puts flows into them or frees them. It belongs to one goroutine;
 // only its counters may be read by others.
+//
+// It keeps to itself on its cache lines: the table makes workers one after the
+// other, and the allocator puts objects of a size side by side.
 type Worker struct {
+	_ [lineSize]byte
+
 	t           *Table
 	first, last uint32 // the records it owns: first <= record < last
 
@@ -27,6 +32,8 @@ type Worker struct {
 
 	count  counters
 	census [numStates]uint64 // states seen by the sweep in progress
+
+	_ [lineSize]byte
 }
 
 func newWorker(t *Table, id int, first, last uint32, adoptions uint64, adopted bool) *Worker {

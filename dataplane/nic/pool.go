@@ -31,8 +31,11 @@ func (o Owner) String() string {
 // Pool is one worker's UMEM: memory cut into chunks of equal size, with one
 // last-in-first-out free list (the chunk freed last is the one still in the
 // cache) and the owner of each chunk. It belongs to one worker and has no
-// lock.
+// lock. It keeps to itself on its cache lines, since every frame changes it and
+// the next worker's may lie beside it.
 type Pool struct {
+	_ [cacheLine]byte
+
 	Mem       []byte // the whole UMEM; its length is a multiple of the chunk size
 	chunkSize uint64 // a power of two
 	headroom  uint64 // bytes kept before a received frame, for outer headers
@@ -41,7 +44,11 @@ type Pool struct {
 	owner     []Owner
 	count     [OwnerTX + 1]int
 	strays    uint64
+
+	_ [cacheLine]byte
 }
+
+const cacheLine = 64
 
 // NewPool cuts mem into chunks of chunkSize bytes (a power of two), all free.
 // Received frames are to start headroom bytes into their chunk.
