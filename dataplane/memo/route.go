@@ -29,14 +29,18 @@ type Way struct {
 
 // ways are a table's routes and who uses which.
 type ways struct {
-	routes []Route
-
-	mu         sync.Mutex
-	generation atomic.Uint64 // of the snapshot that all valid routes agree with
+	routes     []Route
 	users      []user        // by route
-	known      map[Identity]uint16
-	retire     func(i uint16) // called before a place is given to another route
-	fresh      int            // routes from here on were never used
+	generation atomic.Uint64 // of the snapshot that all valid routes agree with
+
+	_ [EntrySize]byte // what every packet reads is in other cache lines than what follows
+
+	mu     sync.Mutex
+	known  map[Identity]uint16
+	retire func(i uint16) // called before a place is given to another route
+	fresh  int            // routes from here on were never used
+
+	_ [EntrySize]byte
 }
 
 // user is what a route is used for; its Identity is known while it is valid.
@@ -48,6 +52,10 @@ type user struct {
 // restTime is how many milliseconds a place for a route rests after its last memo was
 // granted: until no lease is left. The generation number is for the rest.
 const restTime = 2 * MaxLease
+
+// A place rests for longer than a lease after the last grant, however late that
+// was noted.
+var _ [restTime - MaxLease - usedStep]struct{}
 
 func (w *ways) init(routes []Route) {
 	w.routes, w.users, w.known = routes, make([]user, len(routes)), make(map[Identity]uint16)
@@ -85,8 +93,18 @@ func (w *ways) Valid(way Way) bool {
 func (w *ways) InForce(generation uint64) bool { return w.generation.Load() == generation }
 
 // Used notes that a memo is granted by the way, so that its place is not given
-// to another.
-func (w *ways) Used(way Way, at flow.Time) { w.users[way.route].granted.Store(uint32(at)) }
+// to another. All workers say so of the same ways: to keep them from taking the
+// cache line from each other, what is known already, as of a second ago, is not
+// written again.
+func (w *ways) Used(way Way, at flow.Time) {
+	granted := &w.users[way.route].granted
+	if int32(at-flow.Time(granted.Load())) >= usedStep {
+		granted.Store(uint32(at))
+	}
+}
+
+// usedStep is by how many milliseconds what Used has noted may lag behind.
+const usedStep = 1000
 
 // Way finds or makes the route of an identity. It is false when the snapshot
 // is not the one in force, when it forwards no such packets, or when there is
@@ -119,7 +137,7 @@ func (w *ways) Way(s *fib.Snapshot, id *Identity, at flow.Time) (Way, bool) {
 	atomic.StoreUint32(&r.State, uint32(gen))
 	w.users[i].id = *id
 	w.known[*id] = i
-	w.Used(Way{route: i}, at)
+	w.users[i].granted.Store(uint32(at))
 	return Way{i, gen}, true
 }
 
