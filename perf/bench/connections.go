@@ -68,6 +68,9 @@ func (k *kit) measureConnections(ctx context.Context, w *connWorld, who proxy) (
 	if err := r.rest(ctx, k.duration); err != nil {
 		return nil, err
 	}
+	if err := r.traffic.wait(ctx, before.completed+1); err != nil {
+		return nil, err
+	}
 	after, err := r.sample()
 	if err != nil {
 		return nil, err

@@ -34,6 +34,9 @@ type forwarder struct {
 	pids []int
 	// node is the contestant's Fairlead, if it is one.
 	node *rig.Node
+	// settle returns when the forwarder does with the stream what it will go on
+	// doing, if that takes longer than to begin the flows.
+	settle func(context.Context) error
 	// dropped are frames by the reason they were not forwarded for, if it can tell.
 	dropped func(context.Context) (map[string]uint64, error)
 	stop    func() error

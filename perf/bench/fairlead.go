@@ -55,9 +55,44 @@ func fairleadWithMemo(method string) contestant {
 			stop := f.stop
 			f.pids = append(f.pids, threads.PIDs()...)
 			f.stop = func() error { return errors.Join(threads.Close(), stop()) }
+			if c.Flows != endless {
+				f.settle = func(ctx context.Context) error { return settleMemo(ctx, f.node) }
+			}
 			return f, nil
 		},
 	}
+}
+
+// How long flows may take to be forwarded by the kernel, nearly all of them, and
+// how often that is looked at. When it takes longer, that is what is measured.
+const (
+	memoTime  = 5 * time.Second
+	memoLook  = 50 * time.Millisecond
+	memoShare = 0.02 // of frames that still go up
+)
+
+// settleMemo waits until nearly all frames are forwarded by the flow memo. A
+// thread that takes in all the generator can make leaves the worker on the same
+// CPU little time to see to that, the less the busier the machine is.
+func settleMemo(ctx context.Context, n *rig.Node) error {
+	var memo, up uint64
+	for begin := time.Now(); time.Since(begin) < memoTime; {
+		s, err := n.Status(ctx)
+		if err != nil {
+			return err
+		}
+		byMemo, goneUp := s.Steering["memo"]-memo, s.Steering["redirected"]-up
+		if memo+up > 0 && byMemo > 0 && float64(goneUp) <= memoShare*float64(byMemo+goneUp) {
+			return nil
+		}
+		memo, up = s.Steering["memo"], s.Steering["redirected"]
+		select {
+		case <-time.After(memoLook):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
 // knowsMemo reports whether a fairlead has the flow memo.

@@ -60,15 +60,6 @@ func mustBeReported(t *testing.T, k *kit, who contestant, c Case, why string) {
 func testForwarder(t *testing.T, k *kit, w *world, who contestant, c Case) {
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
-	f, err := who.start(ctx, k, w, c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := f.stop(); err != nil {
-			t.Error(err)
-		}
-	}()
 	next := capture(t, w.far)
 	if who.sink == sinkXDP {
 		// Redirected frames arrive only where there is a program.
@@ -78,6 +69,15 @@ func testForwarder(t *testing.T, k *kit, w *world, who contestant, c Case) {
 		}
 		defer closed(t, attached)
 	}
+	f, err := who.start(ctx, k, w, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := f.stop(); err != nil {
+			t.Error(err)
+		}
+	}()
 	s := k.streamFor(w, c, who)
 	// Slow enough for the smallest of rings.
 	s.Rate, s.opening = 5000, 0

@@ -80,6 +80,11 @@ func (k *kit) measure(ctx context.Context, w *world, who contestant, s *stream) 
 	if err := r.generator.WaitSent(ctx, s.settledFrames()+1); err != nil {
 		return nil, err
 	}
+	if r.forwarder.settle != nil {
+		if err := r.forwarder.settle(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := r.rest(ctx, k.warmUp); err != nil {
 		return nil, err
 	}
@@ -88,6 +93,10 @@ func (k *kit) measure(ctx context.Context, w *world, who contestant, s *stream) 
 		return nil, err
 	}
 	if err := r.rest(ctx, k.duration); err != nil {
+		return nil, err
+	}
+	// On a machine that others keep busy the generator may not have run at all.
+	if err := r.generator.WaitSent(ctx, before.sent+1); err != nil {
 		return nil, err
 	}
 	after, err := r.sample()
@@ -107,11 +116,13 @@ func (r *run) start(ctx context.Context) (err error) {
 	if r.softirqs, err = softirqThreads(r.kit.cpus.generator, r.kit.cpus.worker); err != nil {
 		return err
 	}
-	if r.forwarder, err = r.who.start(ctx, r.kit, r.world, r.stream.Case); err != nil {
-		return fmt.Errorf("start: %w", err)
-	}
+	// The sink comes first: a veth can be sent to from XDP only while there is a
+	// program at its other end, which forwarders look at when they start.
 	if r.sink, err = openSink(r.world.far, r.who.sink, r.stream.stamped); err != nil {
 		return err
+	}
+	if r.forwarder, err = r.who.start(ctx, r.kit, r.world, r.stream.Case); err != nil {
+		return fmt.Errorf("start: %w", err)
 	}
 	r.generator, err = startGenerator(r.world.gen, r.stream, r.kit.cpus.generator)
 	return err

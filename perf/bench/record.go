@@ -32,6 +32,11 @@ func (k *kit) recordProfile(ctx context.Context, method string, c Case, seconds 
 	if err := r.generator.WaitSent(ctx, r.stream.settledFrames()+1); err != nil {
 		return err
 	}
+	if r.forwarder.settle != nil {
+		if err := r.forwarder.settle(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.rest(ctx, k.warmUp); err != nil {
 		return err
 	}
