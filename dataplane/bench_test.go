@@ -13,6 +13,7 @@ import (
 	"fairlead/dataplane/nic"
 	"fairlead/dataplane/packet"
 	"fairlead/dataplane/packet/packettest"
+	"fairlead/dataplane/reason"
 )
 
 // loop is a queue without a NIC: it makes up the packets of random flows as
@@ -159,6 +160,37 @@ func benchmarkWorker(b *testing.B, svc testService, flows int) {
 	b.ReportMetric(0, "ns/op")
 	if err := w.Counters.Ledger.Check(); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// BenchmarkNewFlows is what the first packet of a flow costs when every packet
+// is one: endless SYNs, in a table that they fill.
+func BenchmarkNewFlows(b *testing.B) {
+	for _, m := range []struct {
+		name   string
+		method fib.Method
+	}{{"nat/v4", fib.MethodNAT}, {"ipip/4in4", fib.MethodIPIP}, {"l2/v4", fib.MethodL2}} {
+		for _, size := range []int{1 << 16, 1 << 20} {
+			b.Run(fmt.Sprintf("%s/table=%d", m.name, size), func(b *testing.B) {
+				l := newLoop(b, "198.18.100.1", 1<<31)
+				l.frame = packettest.TCP(packettest.AddrPort("203.0.113.1:1024"), packettest.AddrPort("198.18.100.1:80"), packettest.MACs(ourMAC0, clientMAC), packettest.PayloadLen(6))
+				now := flow.Time(1000)
+				svc := testService{vip: "198.18.100.1", proto: packet.ProtoTCP, port: 80, method: m.method, backends: manyBackends("198.18.100.1")}
+				w := loopWorker(b, l, testFIB([]testService{svc}), size*4/5, &now)
+				for l.left = size; l.left > 0; {
+					w.Step()
+				}
+				b.ResetTimer()
+				before := cpuTime(b)
+				for l.left = b.N; l.left > 0; {
+					w.Step()
+				}
+				b.StopTimer()
+				b.ReportMetric(float64(cpuTime(b)-before)/float64(b.N), "cpu-ns/packet")
+				b.ReportMetric(float64(w.Counters.Ledger.Ended[reason.ForwardNew])/float64(w.Counters.Ledger.Received), "opened")
+				b.ReportMetric(0, "ns/op")
+			})
+		}
 	}
 }
 

@@ -212,8 +212,15 @@ func (w *Worker) process(b *batch) {
 	for _, i := range b.slow[:b.slows] {
 		w.Flows.Touch(b.hashes[i])
 	}
+	unknown := 0
 	for _, i := range b.slow[:b.slows] {
-		w.Flows.TouchRecord(b.hashes[i])
+		if w.Flows.TouchRecord(b.hashes[i]) == 0 && b.keyed[i] {
+			unknown++
+		}
+	}
+	if unknown > 0 {
+		w.flows.TouchAhead()
+		w.flows.Reserve(w.now, unknown)
 	}
 	byMemo := uint64(0)
 	for i := range b.n {

@@ -62,6 +62,9 @@ type cursor struct {
 	next    uint32 // position in the concatenated ranges
 	retry   Time   // when paused: not to be searched before
 	paused  bool
+	batch   uint8  // of TouchAhead, when it was last used
+	count   uint16 // flows bound in that batch
+	stride  uint16 // and in the one before
 }
 
 type cursorSet [cursorWays]cursor
@@ -174,6 +177,7 @@ func (w *Worker) bindTuple(f *Flow, ports []PortRange, total uint32, c *cursor, 
 		case keyClaimed:
 			c.next = position
 			c.paused = false
+			w.expect(c, k, h)
 			return rec, Bound
 		case keyNoRoom:
 			w.discard(rec)
@@ -206,4 +210,36 @@ func (w *Worker) cursorOf(f *Flow, total, shape uint32) *cursor {
 	}
 	*victim = cursor{backend: h, shape: shape, next: uint32(w.next() % uint64(total))}
 	return victim
+}
+
+// TouchAhead reads the lines of the index that the ports which are next in turn
+// will be found in, so that their misses overlap. It is called once a batch,
+// before the flows of the batch are bound.
+func (w *Worker) TouchAhead() {
+	for _, hash := range w.ahead {
+		w.t.Touch(hash)
+	}
+	w.ahead = w.ahead[:0]
+	w.batch++
+}
+
+// expect notes which line of the index the next batch will need after a flow was
+// bound with the outside tuple k, whose hash is given: if as many flows go to
+// this backend again, that of the port so many ports on.
+func (w *Worker) expect(c *cursor, k Key, hash uint64) {
+	if c.batch != w.batch {
+		c.batch, c.stride, c.count = w.batch, c.count, 0
+	}
+	c.count++
+	if len(w.ahead) == cap(w.ahead) {
+		return
+	}
+	port := k.LocalPort + max(1, c.stride)
+	if near(k.LocalPort, port) {
+		hash = nearHash(hash, k.LocalPort, port)
+	} else {
+		k.LocalPort = port
+		hash = w.t.Hash(&k)
+	}
+	w.ahead = append(w.ahead, hash)
 }

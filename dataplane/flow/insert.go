@@ -177,7 +177,11 @@ func (w *Worker) take(now Time) (rec uint32, ok bool) {
 			return rec, true
 		}
 	}
-	return w.search(now)
+	rec, ok, dead := w.search(now)
+	if dead {
+		w.release(rec)
+	}
+	return rec, ok
 }
 
 // Eviction ranks: a lower one goes first. Established and stream flows have
@@ -206,7 +210,8 @@ var evictionRank = [numStates]uint8{
 // goes from one to the next; but it leaves a stretch in which nothing can be
 // had. Right after a search that found nothing they are short, so that a table
 // full of established flows costs no more than one with room.
-func (w *Worker) search(now Time) (uint32, bool) {
+// Its slots are still in the index when it is dead: the caller releases it.
+func (w *Worker) search(now Time) (rec uint32, ok, dead bool) {
 	var (
 		victim     uint32
 		victimLife life
@@ -234,17 +239,15 @@ func (w *Worker) search(now Time) (uint32, bool) {
 		l := r.life()
 		switch {
 		case l.state() == StateFree:
-			return rec, true
+			return rec, true, false
 		case l&lifeDead != 0:
-			w.release(rec)
-			return rec, true
+			return rec, true, true
 		case l.passed(now):
 			if r.kill(l) {
-				w.release(rec)
 				if l&lifeResting == 0 {
 					w.count.expired.Add(1)
 				}
-				return rec, true
+				return rec, true, true
 			}
 			continue
 		}
@@ -264,14 +267,13 @@ func (w *Worker) search(now Time) (uint32, bool) {
 	if rank == rankNever || !w.t.records[victim].kill(victimLife) {
 		w.barren, w.barrenAt = true, now
 		w.moveHand()
-		return 0, false
+		return 0, false, false
 	}
 	if w.t.onEvict != nil && victimLife.state().Plain() {
 		w.tellEvicted(victim)
 	}
-	w.release(victim)
 	w.count.evicted[rank].Add(1)
-	return victim, true
+	return victim, true, true
 }
 
 // tellEvicted reports a record that was just killed and is not yet released.

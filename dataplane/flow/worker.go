@@ -29,6 +29,9 @@ type Worker struct {
 	random  uint64 // state of next
 	cursors []cursorSet
 	evicted Flow // for OnEvict
+	room    reserve
+	ahead   []uint64 // hashes of outside tuples that will soon be asked for
+	batch   uint8    // counts calls of TouchAhead
 
 	count  counters
 	census [numStates]uint64 // states seen by the sweep in progress
@@ -42,6 +45,7 @@ func newWorker(t *Table, id int, first, last uint32, adoptions uint64, adopted b
 		free:    make([]uint32, 0, last-first),
 		listed:  make([]uint64, (last-first+63)/64),
 		cursors: make([]cursorSet, cursorSets),
+		ahead:   make([]uint64, 0, 2*reserveMost),
 		fresh:   first, hand: first, sweep: first, verify: adopted,
 		// The same for the same seed, so that a replay repeats itself, but
 		// another one for each worker and after each restart, so that port
@@ -76,15 +80,26 @@ func (w *Worker) list(rec uint32) {
 // release removes the slots of a dead record and makes it free. It is right
 // for every record that a crash can leave, whatever slots it has.
 func (w *Worker) release(rec uint32) {
-	r := &w.t.records[rec]
-	forward, reply, nat := r.keys()
+	forward, reply, nat := w.t.hashes(rec)
+	w.releaseAt(rec, forward, reply, nat)
+}
+
+// releaseAt is release for a record whose keys have these hashes.
+func (w *Worker) releaseAt(rec uint32, forward, reply uint64, nat bool) {
 	if nat {
-		h := w.t.Hash(&reply)
-		w.t.unpublish(h, makeSlot(h, rec, Reply))
+		w.t.unpublish(reply, makeSlot(reply, rec, Reply))
 	}
-	h := w.t.Hash(&forward)
-	w.t.unpublish(h, makeSlot(h, rec, Forward))
-	r.clear()
+	w.t.unpublish(forward, makeSlot(forward, rec, Forward))
+	w.t.records[rec].clear()
+}
+
+// hashes are those of a record's keys; reply means nothing unless nat.
+func (t *Table) hashes(rec uint32) (forward, reply uint64, nat bool) {
+	f, r, nat := t.records[rec].keys()
+	if nat {
+		reply = t.Hash(&r)
+	}
+	return t.Hash(&f), reply, nat
 }
 
 // discard kills, releases and lists a record this worker has just written.
