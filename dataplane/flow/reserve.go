@@ -17,6 +17,8 @@ type reserve struct {
 // their slots out. It evicts no more than n, and nothing that Insert would not.
 func (w *Worker) Reserve(now Time, n int) {
 	n = min(n, reserveMost) - len(w.free) - int(min(w.last-w.fresh, reserveMost))
+	// No search may come around to what another has found.
+	n = min(n, int(w.last-w.first)/searchLimit)
 	if n <= 0 {
 		return
 	}

@@ -10,7 +10,7 @@ import (
 // as many half-open flows go as are asked for and no more, established ones stay,
 // and what was made is used before anything else is evicted.
 func TestReserve(t *testing.T) {
-	const size = 256
+	const size = 4096
 	table, err := New(make([]byte, Size(size)), Config{Flows: size, Workers: 1})
 	if err != nil {
 		t.Fatal(err)
