@@ -57,8 +57,18 @@ func openSteer(cfg *configs.Config, log *slog.Logger) (*steer.Steer, [2]uint64, 
 	return s, c.Memo.Seed, nil
 }
 
-// voidMemos makes the XDP program send all packets up: no data process lives
-// that would see to it that what it remembers agrees with a new image.
+// voidOrphans makes the XDP program send all packets up when no data process
+// lives, or published says that it has just ended: nobody else sees to it that
+// what the program remembers agrees with the new image.
+func (n *Node) voidOrphans(published error) {
+	if n.data != nil && !errors.Is(published, errGone) {
+		return
+	}
+	if err := n.voidMemos(); err != nil {
+		n.log.Error("what the XDP program remembers of flows cannot be voided", "error", err)
+	}
+}
+
 func (n *Node) voidMemos() error {
 	m, ok := n.steer.Memo()
 	if !ok {
@@ -80,4 +90,16 @@ func (n *Node) memoSetup() *ipc.Memo {
 		return nil
 	}
 	return &ipc.Memo{Entries: m.Entries.Bytes(), Routes: m.Routes.Bytes(), Counts: m.Counts.Bytes(), Seed: n.memoSeed}
+}
+
+// recheckMemos lets the XDP program send by the interfaces that it can send by
+// now.
+func (n *Node) recheckMemos() {
+	changed, err := n.steer.Recheck()
+	if err != nil {
+		n.log.Warn("interfaces that the XDP program can send by", "error", err)
+	}
+	for _, a := range changed {
+		n.log.Info("flow memos and an interface", "interface", a.Name, "can_send", a.Redirectable)
+	}
 }

@@ -55,12 +55,13 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 		return errors.Join(err, next.close())
 	}
 	if n.data != nil {
-		err := n.data.publish(generation, next.images, next.images.FD())
+		err = n.data.publish(generation, next.images, next.images.FD())
 		if err != nil && !errors.Is(err, errGone) {
 			_, _, back := n.steer.SetLocals(n.image.locals)
 			return errors.Join(err, back, next.close())
 		}
 	}
+	n.voidOrphans(err)
 	old := n.image
 	n.image = next
 	if n.data != nil { // otherwise steering begins when it is started
@@ -118,6 +119,7 @@ func (n *Node) Patch(generation uint64, p *fib.Patch) error {
 		images.Abandon()
 		return err
 	}
+	n.voidOrphans(err)
 	images.Commit()
 	n.image.generation, n.image.snapshot, n.image.turn = generation, images.Snapshot(), 1-n.image.turn
 	n.log.Debug("patch in force", "generation", generation, "bytes", p.Size(), "runs", len(written), "took", time.Since(begin))

@@ -135,6 +135,7 @@ func (n *Node) checkPorts() {
 		n.log.Info("all interfaces are there")
 	}
 	n.portsMissing = missing != nil
+	n.recheckMemos()
 	changed := false
 	for i := range now {
 		if now[i].index == 0 || same(now[i:i+1], n.ports[i:i+1]) {
