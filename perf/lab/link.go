@@ -79,6 +79,14 @@ func (l *Lab) Cable(a *Host, aName string, b *Host, bName string, cfg LinkConfig
 			return fail(err)
 		}
 	}
+	// With GRO an end receives by NAPI, so that XDP can send to it, as to any
+	// real interface. The kernel says so of the other end only when GRO is
+	// switched on while this end is up.
+	for _, end := range []*Interface{aEnd, bEnd} {
+		if err := end.SetFeatures(true, "rx-gro"); err != nil {
+			return fail(err)
+		}
+	}
 	return aEnd, bEnd, nil
 }
 
@@ -92,11 +100,6 @@ func (i *Interface) prepare() error {
 		return err
 	}
 	if err := i.SetFeatures(false, "tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"); err != nil {
-		return err
-	}
-	// With GRO an end receives by NAPI, so that XDP can send to it, as to any
-	// real interface.
-	if err := i.SetFeatures(true, "rx-gro"); err != nil {
 		return err
 	}
 	return i.SetUp()

@@ -174,12 +174,12 @@ func check(t testing.TB, p *program, frame []byte, e *errand) bool {
 		return false // such a source has no memo
 	}
 	if parsed != reason.None || !isPlain(frame, &info) {
-		if action == xdpTX || !bytes.Equal(out, frame) {
+		if action == xdpCarried || !bytes.Equal(out, frame) {
 			t.Errorf("a frame that is not plain (%v): action %d\n%x, was\n%x", parsed, action, out, frame)
 		}
 		return false
 	}
-	if action != xdpTX {
+	if action != xdpCarried {
 		t.Errorf("a plain frame: action %d\n%x", action, frame)
 		return false
 	}

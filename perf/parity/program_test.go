@@ -31,8 +31,8 @@ const (
 
 // XDP's actions.
 const (
-	xdpDrop = 1
-	xdpTX   = 3
+	xdpDrop    = 1
+	xdpCarried = 4 // XDP_REDIRECT: on a veth, also back by the same interface
 )
 
 // seed places entries.

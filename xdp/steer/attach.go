@@ -30,10 +30,14 @@ type Attached struct {
 	Mode    Mode // ModeNative or ModeGeneric
 	Frags   bool // the driver needed a program that accepts frames in several buffers
 	Adopted bool // the pinned link of an earlier process was taken over without a gap
-	// Redirectable says that a flow memo may send a packet by this interface
-	// that came in by another one.
+	// Redirectable says that flow memos may send by this interface what came in
+	// by another one.
 	Redirectable bool
-	Reason       string // why it is not native or not without frags; empty if it is
+	// SendsBack says that they may send by it what came in by itself whether or
+	// not it is redirectable: XDP_TX works in all drivers but that of veth, which
+	// does not wake its other end for it unless that has an XDP program.
+	SendsBack bool
+	Reason    string // why it is not native or not without frags; empty if it is
 }
 
 // ErrNotAttached is the error of calls about an interface that has no program.
@@ -100,7 +104,7 @@ func (s *Steer) Attach(ifindex int, name string, mode Mode) (Attached, error) {
 	}
 	s.memo.size(spec)
 	before := i.attached
-	i.attached = Attached{IfIndex: ifindex, Name: name}
+	i.attached = Attached{IfIndex: ifindex, Name: name, SendsBack: device.Type() != "veth"}
 	err = s.run(i, device, spec, mode)
 	switch {
 	case err == nil:
@@ -343,7 +347,7 @@ func (s *Steer) load(i *iface, spec *ebpf.CollectionSpec, frags bool, start func
 			return fmt.Errorf("load program: %w", err)
 		}
 	}
-	if err := s.memo.configure(spec); err != nil {
+	if err := s.memo.configure(spec, &i.attached); err != nil {
 		return fmt.Errorf("load program: %w", err)
 	}
 	maps := map[string]*ebpf.Map{

@@ -82,6 +82,18 @@ type memo struct {
 	cfg                          *MemoConfig
 	cpus                         int
 	entries, routes, counts, out *ebpf.Map
+	leftOut                      map[int]bool // interfaces whose packets all go to the sockets
+}
+
+// LeaveMemosOut says, before an interface is attached, whether all of its
+// packets are to go to the sockets although there are flow memos.
+func (s *Steer) LeaveMemosOut(ifindex int, out bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.memo.leftOut == nil {
+		s.memo.leftOut = make(map[int]bool)
+	}
+	s.memo.leftOut[ifindex] = out
 }
 
 // newMemo makes the maps.
@@ -127,11 +139,16 @@ func (m *memo) size(spec *ebpf.CollectionSpec) {
 }
 
 // configure sets a program's constants.
-func (m *memo) configure(spec *ebpf.CollectionSpec) error {
-	if m.cfg == nil {
+func (m *memo) configure(spec *ebpf.CollectionSpec, on *Attached) error {
+	if m.cfg == nil || m.leftOut[on.IfIndex] {
 		return nil
 	}
+	sendsBack := uint32(0)
+	if on.SendsBack {
+		sendsBack = 1
+	}
 	return errors.Join(
+		spec.Variables[objectVarMemoTxBack].Set(sendsBack),
 		spec.Variables[objectVarMemoSets].Set(uint32(m.cfg.Entries/2)),
 		spec.Variables[objectVarMemoRoutesLen].Set(uint32(m.cfg.Routes)),
 		spec.Variables[objectVarMemoSeed].Set(m.cfg.Seed),

@@ -14,7 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const xdpTX = 3
+// Verdicts on a packet that has a memo: on a veth it is redirected, back by its
+// own interface too.
+const (
+	xdpTX      = 3
+	xdpCarried = xdpRedirect
+)
 
 // Values of the memo's fields, as the standard of dataplane/memo has them,
 // written here once more on purpose.

@@ -53,9 +53,9 @@ func TestMemoRewritten(t *testing.T) {
 		for range 30_000 {
 			action, out := l.run(first.frame)
 			switch {
-			case action == xdpTX && bytes.Equal(out, results[0]):
+			case action == xdpCarried && bytes.Equal(out, results[0]):
 				seen[0]++
-			case action == xdpTX && bytes.Equal(out, results[1]):
+			case action == xdpCarried && bytes.Equal(out, results[1]):
 				seen[1]++
 			case action == xdpDrop && bytes.Equal(out, first.frame):
 				seen[2]++

@@ -145,7 +145,7 @@ func TestMemoNotPlain(t *testing.T) {
 		for n := l4; n < len(w.frame); n++ {
 			l.goesUp(fmt.Sprintf("%s: the first %d bytes", w.name, n), w.frame[:n])
 		}
-		if got, _ := l.run(w.frame); got != xdpTX { // it was the memo after all
+		if got, _ := l.run(w.frame); got != xdpCarried { // it was the memo after all
 			t.Fatalf("%s: %s", w.name, actionName(got))
 		}
 	}
@@ -179,8 +179,8 @@ func TestMemoPlain(t *testing.T) {
 		plain["TTL 255"] = summed(patched(w.frame, ttl, 255))
 		for name, f := range plain {
 			l.set(w, 0)
-			if got, _ := l.run(f); got != xdpTX {
-				t.Errorf("%s: %s: %s, want %s", w.name, name, actionName(got), actionName(xdpTX))
+			if got, _ := l.run(f); got != xdpCarried {
+				t.Errorf("%s: %s: %s, want %s", w.name, name, actionName(got), actionName(xdpCarried))
 			}
 			sent := len(f)
 			if w.route.Op == opIPIP || w.route.Op == opGUE { // padding is cut off
@@ -268,7 +268,7 @@ func TestMemoDoesNotHold(t *testing.T) {
 			l.goesUp(w.name+": another interface", w.frame)
 			x.entry.ViaLo = 7<<32 | uint64(l.in.ifindex()) // the upper half is user space's
 			l.set(&x, 0)
-			if got, _ := l.run(w.frame); got != xdpTX {
+			if got, _ := l.run(w.frame); got != xdpCarried {
 				t.Errorf("%s: %s", w.name, actionName(got))
 			}
 		}
@@ -288,7 +288,7 @@ func TestMemoAfterDeny(t *testing.T) {
 	if _, err := l.s.Undeny(client4); err != nil {
 		t.Fatal(err)
 	}
-	if got, _ := l.run(w.frame); got != xdpTX {
+	if got, _ := l.run(w.frame); got != xdpCarried {
 		t.Errorf("let in again: %s", actionName(got))
 	}
 	l.set(w, 0)

@@ -93,7 +93,7 @@ func TestMemoLargeFrames(t *testing.T) {
 		w.route.Mtu = 9000
 		l.set(w, 0)
 		got, f := l.run(w.frame)
-		if got != xdpTX {
+		if got != xdpCarried {
 			t.Errorf("%s: %s", w.name, actionName(got))
 		}
 		equal(t, w.name, f, w.wanted)

@@ -135,6 +135,7 @@ const (
 	objectVarMemoRoutesLen = "memo_routes_len"
 	objectVarMemoSeed      = "memo_seed"
 	objectVarMemoSets      = "memo_sets"
+	objectVarMemoTxBack    = "memo_tx_back"
 )
 
 // loadObject returns the embedded CollectionSpec for object.
@@ -207,6 +208,7 @@ type objectVariableSpecs struct {
 	MemoRoutesLen *ebpf.VariableSpec `ebpf:"memo_routes_len"`
 	MemoSeed      *ebpf.VariableSpec `ebpf:"memo_seed"`
 	MemoSets      *ebpf.VariableSpec `ebpf:"memo_sets"`
+	MemoTxBack    *ebpf.VariableSpec `ebpf:"memo_tx_back"`
 }
 
 // objectObjects contains all objects after they have been loaded into the kernel.
@@ -265,6 +267,7 @@ type objectVariables struct {
 	MemoRoutesLen *ebpf.Variable `ebpf:"memo_routes_len"`
 	MemoSeed      *ebpf.Variable `ebpf:"memo_seed"`
 	MemoSets      *ebpf.Variable `ebpf:"memo_sets"`
+	MemoTxBack    *ebpf.Variable `ebpf:"memo_tx_back"`
 }
 
 // objectPrograms contains all programs after they have been loaded into the kernel.

@@ -105,6 +105,7 @@ _Static_assert(sizeof(struct memo_count) == 64, "a count is one cache line");
 const volatile __u32 memo_sets = 0;       // sets of two entries, a power of two; 0: no memos
 const volatile __u32 memo_routes_len = 0; // length of memo_routes
 const volatile __u64 memo_seed[2] = {};
+const volatile __u32 memo_tx_back = 0; // XDP_TX sends frames back by the program's interface
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -196,7 +196,7 @@ static __always_inline int carry(struct xdp_md *ctx, const int v6, struct scratc
 	// This only remembers where to: a frame that goes up after all is
 	// redirected once more.
 	s->action = XDP_TX;
-	if (r->ifindex != ctx->ingress_ifindex) {
+	if (!memo_tx_back || r->ifindex != ctx->ingress_ifindex) {
 		if (bpf_redirect_map(&memo_out, r->ifindex, XDP_ABORTED) != XDP_REDIRECT)
 			return MEMO_NONE;
 		s->action = XDP_REDIRECT;

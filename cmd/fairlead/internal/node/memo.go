@@ -103,3 +103,16 @@ func (n *Node) recheckMemos() {
 		n.log.Info("flow memos and an interface", "interface", a.Name, "can_send", a.Redirectable)
 	}
 }
+
+// zeroCopy reports whether the sockets of a port are bound with zero copy: what
+// its packets need in user space is then less than what memos save.
+func (n *Node) zeroCopy(port int) bool {
+	for _, w := range n.workers {
+		for i, s := range w.sockets {
+			if s != nil && w.queues[i].port == port && s.Facts().ZeroCopy {
+				return true
+			}
+		}
+	}
+	return false
+}
