@@ -81,6 +81,7 @@ func TestMemoOnTheWire(t *testing.T) {
 func TestMemoLargeFrames(t *testing.T) {
 	l := newMemoLab(t)
 	large := newPair(t, "large", 9000, 1)
+	attach(t, open(t, ""), pair{near: large.far, far: large.near}, ModeNative) // else it takes nothing that is redirected
 	if a := attach(t, l.s, large, ModeNative); !a.Frags {
 		t.Fatalf("attached %+v", a)
 	}
