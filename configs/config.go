@@ -106,6 +106,16 @@ const (
 	ZeroCopyOff  ZeroCopy = "off"  // copy mode
 )
 
+// XDPTX is how flow memos send a packet back by the interface it came in by.
+type XDPTX string
+
+// The ways back.
+const (
+	XDPTXAuto XDPTX = "auto" // with XDP_TX, but for veth
+	XDPTXOn   XDPTX = "on"   // with XDP_TX
+	XDPTXOff  XDPTX = "off"  // by a redirect to the interface itself
+)
+
 // Interface is one network interface that Fairlead drives, in the order of
 // the file, which is the order that frames count ports in.
 type Interface struct {
@@ -113,6 +123,7 @@ type Interface struct {
 	Queues     int // 0: as many as the interface has
 	XDPMode    XDPMode
 	ZeroCopy   ZeroCopy
+	XDPTX      XDPTX
 	NeedWakeup bool
 
 	// Static facts, which stand in for what the kernel would say.

@@ -38,6 +38,7 @@ pin_path = ""
 name = "eth0"
 xdp_mode = "native"
 zero_copy = "on"
+xdp_tx = "on"
 need_wakeup = false
 mac = "02-00-00-00-00-01"
 mtu = 9000
@@ -158,9 +159,9 @@ func TestEveryValue(t *testing.T) {
 			BusyPoll: 20 * time.Microsecond, BusyPollBudget: 32, HugePages: true, User: "65534",
 		},
 		Interfaces: []Interface{
-			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
-			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, NeedWakeup: true},
-			{Name: "eth2", Queues: 2, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, NeedWakeup: true},
+			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
+			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
+			{Name: "eth2", Queues: 2, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
 		},
 		Neighbors: []Neighbor{{Address: addr("198.18.10.1"), MAC: [6]byte{2, 0, 0, 0, 0, 0xfe}, Interface: "eth1.100"}},
 		State: model.State{
@@ -310,7 +311,7 @@ func render(c *Config) string {
 	line("huge_pages = %t\nspin = %q\nuser = %s", d.HugePages, d.Spin, quote(d.User))
 	line("[xdp]\npin_path = %s", quote(c.XDP.PinPath))
 	for _, i := range c.Interfaces {
-		line("[[interface]]\nname = %s\nqueues = %s\nxdp_mode = %q\nzero_copy = %q\nneed_wakeup = %t", quote(i.Name), queues(i.Queues), i.XDPMode, i.ZeroCopy, i.NeedWakeup)
+		line("[[interface]]\nname = %s\nqueues = %s\nxdp_mode = %q\nzero_copy = %q\nxdp_tx = %q\nneed_wakeup = %t", quote(i.Name), queues(i.Queues), i.XDPMode, i.ZeroCopy, i.XDPTX, i.NeedWakeup)
 		optional("mac", i.MAC != [6]byte{}, mac(i.MAC))
 		optional("mtu", i.MTU != 0, fmt.Sprint(i.MTU))
 		optional("gateway", i.Gateway.IsValid(), quote(i.Gateway.String()))

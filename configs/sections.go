@@ -164,6 +164,7 @@ func (r *reader) interfaces(list []*table, c *Config) {
 			Queues:     t.countOrAuto("queues", c.Dataplane.Queues, maxQueues),
 			XDPMode:    choice(t, "xdp_mode", XDPAuto, XDPAuto, XDPNative, XDPGeneric),
 			ZeroCopy:   choice(t, "zero_copy", ZeroCopyAuto, ZeroCopyAuto, ZeroCopyOn, ZeroCopyOff),
+			XDPTX:      choice(t, "xdp_tx", XDPTXAuto, XDPTXAuto, XDPTXOn, XDPTXOff),
 			NeedWakeup: t.flag("need_wakeup", true),
 			MTU:        t.integer("mtu", 0, minMTU, maxMTU),
 		}

@@ -158,7 +158,8 @@ func fairleadConfig(k *kit, w *world, c Case, method, memo string) *rig.Config {
 		}},
 	}
 	for _, name := range distinct(w.in.Name, w.out.Name) {
-		cfg.Interfaces = append(cfg.Interfaces, rig.Interface{Name: name})
+		// The other end has an XDP program, so a veth sends back as a NIC does.
+		cfg.Interfaces = append(cfg.Interfaces, rig.Interface{Name: name, Options: "xdp_tx = \"on\""})
 	}
 	pool := rig.Pool{Name: "bench"}
 	for _, b := range w.of(c).backends {

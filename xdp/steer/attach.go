@@ -33,11 +33,8 @@ type Attached struct {
 	// Redirectable says that flow memos may send by this interface what came in
 	// by another one.
 	Redirectable bool
-	// SendsBack says that they may send by it what came in by itself whether or
-	// not it is redirectable: XDP_TX works in all drivers but that of veth, which
-	// does not wake its other end for it unless that has an XDP program.
-	SendsBack bool
-	Reason    string // why it is not native or not without frags; empty if it is
+	SendsBack    bool   // they send by it what came in by itself with XDP_TX, and not by a redirect
+	Reason       string // why it is not native or not without frags; empty if it is
 }
 
 // ErrNotAttached is the error of calls about an interface that has no program.
@@ -104,7 +101,7 @@ func (s *Steer) Attach(ifindex int, name string, mode Mode) (Attached, error) {
 	}
 	s.memo.size(spec)
 	before := i.attached
-	i.attached = Attached{IfIndex: ifindex, Name: name, SendsBack: device.Type() != "veth"}
+	i.attached = Attached{IfIndex: ifindex, Name: name, SendsBack: s.memo.sendsBack(ifindex, device.Type())}
 	err = s.run(i, device, spec, mode)
 	switch {
 	case err == nil:

@@ -82,18 +82,39 @@ type memo struct {
 	cfg                          *MemoConfig
 	cpus                         int
 	entries, routes, counts, out *ebpf.Map
-	leftOut                      map[int]bool // interfaces whose packets all go to the sockets
+	options                      map[int]MemoOptions // by interface
 }
 
-// LeaveMemosOut says, before an interface is attached, whether all of its
-// packets are to go to the sockets although there are flow memos.
-func (s *Steer) LeaveMemosOut(ifindex int, out bool) {
+// MemoOptions are how flow memos treat one interface.
+type MemoOptions struct {
+	LeaveOut bool // all of its packets go to the sockets
+	SendBack SendBack
+}
+
+// SendBack is how a packet leaves by the interface that it came in by.
+type SendBack uint8
+
+// The ways back. XDP_TX is the faster one.
+const (
+	SendBackAuto     SendBack = iota // XDP_TX, but for veth, which wakes its other end only if that has an XDP program
+	SendBackTX                       // XDP_TX
+	SendBackRedirect                 // a redirect to the interface itself
+)
+
+// SetMemoOptions says how flow memos treat an interface that is attached next.
+func (s *Steer) SetMemoOptions(ifindex int, o MemoOptions) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.memo.leftOut == nil {
-		s.memo.leftOut = make(map[int]bool)
+	if s.memo.options == nil {
+		s.memo.options = make(map[int]MemoOptions)
 	}
-	s.memo.leftOut[ifindex] = out
+	s.memo.options[ifindex] = o
+}
+
+// sendsBack reports whether XDP_TX is used on an interface.
+func (m *memo) sendsBack(ifindex int, driver string) bool {
+	how := m.options[ifindex].SendBack
+	return how == SendBackTX || how == SendBackAuto && driver != "veth"
 }
 
 // newMemo makes the maps.
@@ -140,7 +161,7 @@ func (m *memo) size(spec *ebpf.CollectionSpec) {
 
 // configure sets a program's constants.
 func (m *memo) configure(spec *ebpf.CollectionSpec, on *Attached) error {
-	if m.cfg == nil || m.leftOut[on.IfIndex] {
+	if m.cfg == nil || m.options[on.IfIndex].LeaveOut {
 		return nil
 	}
 	sendsBack := uint32(0)

@@ -46,7 +46,11 @@ func TestMemoSendsBack(t *testing.T) {
 	if l.s.memo.expel(l.in.ifindex()); run(l.in.ifindex()) != xdpDrop {
 		t.Error("a veth that cannot send takes the packet all the same")
 	}
-	l.s.LeaveMemosOut(index, true)
+	l.s.SetMemoOptions(l.in.ifindex(), MemoOptions{SendBack: SendBackTX})
+	if a := attach(t, l.s, l.in, ModeNative); !a.SendsBack || run(l.in.ifindex()) != xdpTX {
+		t.Errorf("a veth that is said to send back: %+v", a)
+	}
+	l.s.SetMemoOptions(index, MemoOptions{LeaveOut: true})
 	if _, err := l.s.Attach(index, "tap", ModeNative); err != nil {
 		t.Fatal(err)
 	}

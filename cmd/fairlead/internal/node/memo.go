@@ -104,6 +104,18 @@ func (n *Node) recheckMemos() {
 	}
 }
 
+// memoOptions is how flow memos treat a port.
+func (n *Node) memoOptions(port int) steer.MemoOptions {
+	o := steer.MemoOptions{LeaveOut: n.cfg.Dataplane.FlowMemo == configs.FlowMemoAuto && n.zeroCopy(port)}
+	switch n.ports[port].XDPTX {
+	case configs.XDPTXOn:
+		o.SendBack = steer.SendBackTX
+	case configs.XDPTXOff:
+		o.SendBack = steer.SendBackRedirect
+	}
+	return o
+}
+
 // zeroCopy reports whether the sockets of a port are bound with zero copy: what
 // its packets need in user space is then less than what memos save.
 func (n *Node) zeroCopy(port int) bool {

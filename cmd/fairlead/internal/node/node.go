@@ -129,7 +129,7 @@ func (n *Node) open() error {
 		if p.index == 0 {
 			continue
 		}
-		n.steer.LeaveMemosOut(p.index, n.cfg.Dataplane.FlowMemo == configs.FlowMemoAuto && n.zeroCopy(i))
+		n.steer.SetMemoOptions(p.index, n.memoOptions(i))
 		a, err := n.steer.Attach(p.index, p.Name, steer.Mode(p.XDPMode))
 		if err != nil {
 			return err
