@@ -46,11 +46,10 @@ func (l *line) receive(ctx context.Context, s *steer.Steer, d time.Duration, cpu
 }
 
 // drain receives frames and frees them, for as long as the measurement takes.
-// Without any, it ends just as soon.
 func (l *line) drain(ctx context.Context, d time.Duration, offered *atomic.Uint64, r *QueueResult) error {
 	frames, addrs := make([]nic.Frame, nic.BatchSize), make([]uint64, nic.BatchSize)
 	for begin := time.Now(); l.take(frames, addrs) == 0; {
-		if ctx.Err() != nil || time.Since(begin) > d {
+		if ctx.Err() != nil || time.Since(begin) > d+patience {
 			return errNoFrame
 		}
 	}
