@@ -16,25 +16,41 @@ import (
 // Version is the version of the binary, set when it is built.
 var Version = "dev"
 
-// Status implements api.Provider. What takes long in a large node is looked at
-// without the node's lock, so that no change waits for it.
+// servicesAtOnce is how many services are looked at before a change may come in
+// between.
+const servicesAtOnce = 16
+
+// Status implements api.Provider. It looks at services a few at a time, so that
+// no change waits for the status of a large node: each service is as it was at
+// one moment, not all of them at the same.
 func (n *Node) Status() api.Status {
-	s, v := n.summary()
-	if v == nil {
-		return s
-	}
-	defer v.close()
-	for i := range v.snapshot.Services() {
-		if svc := &v.snapshot.Services()[i]; svc.ID != 0 {
-			s.Services = append(s.Services, v.service(svc))
-		}
+	s := n.summary()
+	for first, more := 0, true; more; first += servicesAtOnce {
+		more = n.lookAt(first, func(v *view, svc *fib.Service) { s.Services = append(s.Services, v.service(svc)) })
 	}
 	return s
 }
 
-// summary is the status without services, and a view to look at these by, nil
-// when there is nothing to look at.
-func (n *Node) summary() (api.Status, *view) {
+// lookAt calls f for the services in some slots from first on, and reports
+// whether there are slots after these.
+func (n *Node) lookAt(first int, f func(*view, *fib.Service)) (more bool) {
+	v := n.view()
+	if v == nil {
+		return false
+	}
+	defer v.close()
+	services := v.snapshot.Services()
+	last := min(first+servicesAtOnce, len(services))
+	for i := first; i < last; i++ {
+		if services[i].ID != 0 {
+			f(v, &services[i])
+		}
+	}
+	return last < len(services)
+}
+
+// summary is the status without services.
+func (n *Node) summary() api.Status {
 	r := n.reconciler.Status()
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -50,7 +66,7 @@ func (n *Node) summary() (api.Status, *view) {
 		s.Interfaces = append(s.Interfaces, api.Interface{Name: p.Name, Index: p.index, MAC: net.HardwareAddr(p.mac[:]).String(), MTU: p.mtu, Queues: p.queues})
 	}
 	if n.counters == nil || n.image.snapshot == nil {
-		return s, nil
+		return s
 	}
 	s.Generation.Acknowledged = ^uint64(0)
 	for i := range n.counters.Workers {
@@ -59,7 +75,7 @@ func (n *Node) summary() (api.Status, *view) {
 		s.Workers = append(s.Workers, api.Worker{Received: l.Received, Transmitted: l.Sum(reason.Transmit), Dropped: l.Sum(reason.Drop)})
 	}
 	s.Ledger = n.ledger()
-	return s, n.view()
+	return s
 }
 
 func (n *Node) ledger() api.Ledger {

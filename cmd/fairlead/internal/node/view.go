@@ -9,16 +9,21 @@ import (
 
 // view is a look at the image that was in force when it began, and at the
 // counters, for as long as it takes: neither is changed or unmapped before it
-// is closed. It is begun under the node's lock and goes on without; whoever has
-// one does not take that lock.
+// is closed. Changes may have to wait for that, so it is short. Whoever has one
+// does not take the node's lock.
 type view struct {
 	snapshot *fib.Snapshot
 	counters *ipc.Counters
 	gate     *sync.RWMutex
 }
 
-// view begins a view. The node's lock is held.
+// view begins a view, nil when there is nothing to look at.
 func (n *Node) view() *view {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.counters == nil || n.image.snapshot == nil {
+		return nil
+	}
 	gate := &n.image.viewed[n.image.turn]
 	gate.RLock()
 	return &view{n.image.snapshot, n.counters, gate}
