@@ -2,12 +2,17 @@ package dataplane_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"testing"
+	"unsafe"
 
+	"fairlead/dataplane"
 	"fairlead/dataplane/fib"
+	"fairlead/dataplane/flow"
+	"fairlead/dataplane/memo"
 	"fairlead/dataplane/nic/nictest"
 	"fairlead/dataplane/packet"
 	"fairlead/dataplane/packet/packettest"
@@ -275,4 +280,88 @@ func TestIdleTimesSeeMemoTraffic(t *testing.T) {
 	if send(); n.ledger.Ended[reason.ForwardNew] != 2 {
 		t.Error("the flow was still there after its idle time and a quarter")
 	}
+}
+
+// TestIdleTimesSeeKernelTraffic is the same for a flow that the XDP program
+// forwards: not one packet of it reaches the worker, which sees in the memo that
+// it was used.
+func TestIdleTimesSeeKernelTraffic(t *testing.T) {
+	svc := testService{vip: "198.18.100.1", proto: packet.ProtoUDP, port: 80, method: fib.MethodNAT, backends: []string{"198.18.10.11:80"}}
+	n := makeNode(t, nictest.Config{}, false, svc)
+	n.quiet = true
+	entries := alignedBytes(64 * memo.EntrySize)
+	memos, err := memo.New(memo.Config{Entries: entries, Routes: alignedBytes(4 * memo.RouteSize), Counts: alignedBytes(4 * memo.CountSize)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.useMemos(memos)
+	const idle = 30_000
+	client, vip := netip.MustParseAddrPort("203.0.113.1:1024"), netip.MustParseAddrPort("198.18.100.1:80")
+	send := func() { n.exchange(0, packettest.UDP(client, vip, packettest.MACs(ourMAC0, clientMAC))) }
+	known := func() bool {
+		var f flow.Flow
+		k := flow.Key{Peer: packet.AddrFrom(client.Addr()), PeerPort: 1024, Local: n.localID(vip.Addr()), LocalPort: 80, Proto: packet.ProtoUDP}
+		_, _, ok := n.flows.Lookup(&k, n.flows.Hash(&k), n.now, &f)
+		return ok
+	}
+	for range 20 {
+		send()
+	}
+	entry := kernelsMemo(t, entries)
+	byWorker := n.ledger.Received
+	for range 400 { // 200 seconds of traffic that the worker does not see
+		n.now += 500
+		binary.LittleEndian.PutUint16(entry[58:], uint16(n.now>>8))
+		n.worker.Step()
+		if lease := flow.Time(binary.LittleEndian.Uint32(entry[28:])); lease.Before(n.now) {
+			t.Fatalf("the lease of a memo in use ended %d ms ago", n.now-lease)
+		}
+	}
+	if !known() || n.ledger.Received != byWorker {
+		t.Fatal("the flow was forgotten while the kernel forwarded its packets")
+	}
+	last := n.now
+	for known() {
+		if n.now += 500; n.now-last > idle+idle/2 {
+			t.Fatalf("the flow is still there %d ms after its last packet", n.now-last)
+		}
+		n.worker.Step()
+	}
+	if n.now-last < idle {
+		t.Errorf("the flow was forgotten %d ms after its last packet", n.now-last)
+	}
+}
+
+// kernelsMemo is the one entry that the XDP program may use.
+func kernelsMemo(t *testing.T, entries []byte) []byte {
+	t.Helper()
+	for ; len(entries) > 0; entries = entries[memo.EntrySize:] {
+		if entries[56]&1 != 0 {
+			return entries[:memo.EntrySize]
+		}
+	}
+	t.Fatal("no memo was given to the kernel")
+	return nil
+}
+
+func alignedBytes(n int) []byte {
+	lines := make([][64]byte, n/64+1)
+	words := unsafe.Slice((*byte)(unsafe.Pointer(&lines[0])), len(lines)*64)
+	return words[(64-uintptr(unsafe.Pointer(&lines[0]))%64)%64:][:n]
+}
+
+// useMemos gives the node's worker other memos, and to them the FIB in force.
+func (n *node) useMemos(m *memo.Table) {
+	n.t.Helper()
+	n.memos, n.snaps.Memos, n.worker.Memos = m, m, m
+	cfg := n.worker.Config
+	var err error
+	if n.worker, err = dataplane.NewWorker(cfg); err != nil {
+		n.t.Fatal(err)
+	}
+	n.publish()
+}
+
+func (n *node) localID(a netip.Addr) uint16 {
+	return n.snaps.Current().Local(packet.AddrFrom(a)).ID
 }
