@@ -9,6 +9,7 @@ import (
 
 	"fairlead/dataplane"
 	"fairlead/dataplane/fib"
+	"fairlead/dataplane/flow"
 	"fairlead/dataplane/packet"
 	"fairlead/dataplane/packet/packettest"
 	"fairlead/dataplane/reason"
@@ -459,4 +460,20 @@ func TestClientMoves(t *testing.T) {
 			t.Fatalf("the reply to %x at port %d is %x", c.mac, c.port, sent)
 		}
 	}
+}
+
+// TestResetFlowIsForgotten asserts that a connection which was reset from our
+// side takes its place in the table for as long as a closed one does, not for as
+// long as an established one.
+func TestResetFlowIsForgotten(t *testing.T) {
+	n := newNode(t, pooled(fib.MethodNAT, packet.ProtoTCP, nil))
+	n.expect(n.tcp("203.0.113.9:1000", pooledVIP, syn), reason.ForwardNew)
+	n.expect(n.tcp("203.0.113.9:1000", pooledVIP, ack), reason.ForwardFlow)
+	for i := range n.b.Backends {
+		n.b.Backends[i].Flags = fib.BackendDown
+	}
+	n.publish()
+	n.expect(n.tcp("203.0.113.9:1000", pooledVIP, ack), reason.ResetReply)
+	n.now += flow.Time(n.b.Timeouts[0].TCPClose)
+	n.expect(n.tcp("203.0.113.9:1000", pooledVIP, ack), reason.TCPNotSYN)
 }
