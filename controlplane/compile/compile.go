@@ -60,11 +60,14 @@ func (e *InvalidError) Unwrap() []error { return e.Errors }
 // or records of one kind have run out; the state is then too large, or changes
 // too much at once, for an image.
 func Compile(state *model.State, obs *model.Observations, prev *IDs, opts Options) (*Result, error) {
-	if errs := model.Validate(state); len(errs) > 0 {
-		return nil, &InvalidError{Errors: errs}
-	}
 	if obs == nil {
 		obs = &model.Observations{}
+	}
+	indexed := make(chan *wayIndex, 1)
+	go func() { indexed <- indexWays(obs.NextHops) }()
+	errs, index := model.Validate(state), <-indexed
+	if len(errs) > 0 {
+		return nil, &InvalidError{Errors: errs}
 	}
 	if prev == nil {
 		prev = &IDs{}
@@ -81,6 +84,7 @@ func Compile(state *model.State, obs *model.Observations, prev *IDs, opts Option
 		out:       &fib.Builder{},
 		ids:       newAssignment(prev),
 		ways:      ways{observed: obs.NextHops},
+		index:     index,
 		poolIndex: make(map[string]uint32, len(state.Pools)),
 		placed:    make(map[*maglev.Table]*placedTable),
 	}
@@ -110,6 +114,7 @@ type compiler struct {
 	ids      *assignment
 
 	ways         ways
+	index        *wayIndex // of the ways, used once the interfaces are known; nil when there are few
 	hops         interner
 	lists        []poolList        // by index in out.Pools
 	poolIndex    map[string]uint32 // by name: index in out.Pools

@@ -83,7 +83,7 @@ func NewLive(r *Result, tables *maglev.Cache) *Live {
 		services: r.IDs.services, locals: r.IDs.locals, snats: r.IDs.snats,
 		backends: owners{pools: maps.Clone(r.IDs.backends.pools), epochs: slices.Clone(r.IDs.backends.epochs), free: slices.Clone(r.IDs.backends.free)},
 	}
-	l.ways.interfaces = l.records.Interfaces
+	l.ways.index, l.ways.resolved = nil, nil
 	l.ways.changed = make(map[netip.Addr]changedWay)
 	l.pools = make([]livePool, len(c.lists))
 	for i := range c.lists {
@@ -302,16 +302,16 @@ func (l *Live) gateways(t *transaction, change *Change) error {
 			continue
 		}
 		record := l.records.Interfaces[i]
-		hop, exists, problem := l.ways.nextHop(in.Gateway)
+		way := l.ways.nextHop(in.Gateway)
 		var err error
-		if record.Gateway, err = l.hops.exchange(t, l.records, record.Gateway, &hop, exists); err != nil {
+		if record.Gateway, err = l.hops.exchange(t, l.records, record.Gateway, &way.hop, way.exists); err != nil {
 			return err
 		}
 		if record != l.records.Interfaces[i] {
 			set(t, &l.records.Interfaces[i], record)
 			t.patch.SetInterface(uint32(i), record)
 		}
-		set(t, &l.interfaceWarnings[l.gatewaysBefore(i)], gatewayWarning(in, problem))
+		set(t, &l.interfaceWarnings[l.gatewaysBefore(i)], gatewayWarning(in, way.problem))
 	}
 	return nil
 }

@@ -354,6 +354,37 @@ func TestLiveAgreesWithCompile(t *testing.T) {
 	}
 }
 
+// TestWayIndex compares the index with the map that it is made of.
+func TestWayIndex(t *testing.T) {
+	r := rand.New(rand.NewPCG(6, 6))
+	observed := make(map[netip.Addr]model.NextHop)
+	some := func() netip.Addr {
+		if n := r.Uint32N(40_000); n%2 == 0 {
+			return netip.AddrFrom4([4]byte{10, byte(n >> 16), byte(n >> 8), byte(n)})
+		} else {
+			return ip(fmt.Sprintf("2001:db8::%x", n))
+		}
+	}
+	for len(observed) < manyWays {
+		observed[some()] = model.NextHop{Interface: "a", MAC: mac(byte(r.IntN(9))), Resolved: true}
+	}
+	x := indexWays(observed)
+	for range 100_000 {
+		a := some()
+		want, there := observed[a]
+		if i, ok := x.find(addr(a)); ok != there || ok && x.distinct[i] != want {
+			t.Fatalf("%s is there: %v, in the index: %v", a, there, ok)
+		}
+	}
+	delete(observed, some())
+	for len(observed) >= manyWays {
+		delete(observed, some())
+	}
+	if indexWays(observed) != nil {
+		t.Error("few ways have an index")
+	}
+}
+
 // FuzzLive is the same for any sequence of changes.
 func FuzzLive(f *testing.F) {
 	f.Add(uint64(1), uint8(20))

@@ -106,9 +106,7 @@ func newAddressIndex(backends []fib.Backend) addressIndex {
 }
 
 func (x *addressIndex) head(a packet.Addr) *uint32 {
-	hi, lo := bits.Mul64(a.Hi^0x9e3779b97f4a7c15, a.Lo^0xc2b2ae3d27d4eb4f)
-	h := (hi ^ lo ^ a.Lo) * 0xff51afd7ed558ccd
-	return &x.heads[h>>32&uint64(len(x.heads)-1)]
+	return &x.heads[hashAddr(a)&uint64(len(x.heads)-1)]
 }
 
 // first is the first slot of the chain that has the backends with an address.

@@ -38,11 +38,14 @@ func (c *compiler) interfaces() error {
 		if !in.Gateway.IsValid() {
 			continue
 		}
-		hop, exists, problem := c.ways.nextHop(in.Gateway)
-		if exists {
-			c.out.Interfaces[i].Gateway = c.hops.intern(c.out, &hop)
+		way := c.ways.nextHop(in.Gateway)
+		if way.exists {
+			c.out.Interfaces[i].Gateway = c.hops.intern(c.out, &way.hop)
 		}
-		c.interfaceWarnings = append(c.interfaceWarnings, gatewayWarning(in, problem))
+		c.interfaceWarnings = append(c.interfaceWarnings, gatewayWarning(in, way.problem))
+	}
+	if c.index != nil {
+		c.ways.use(c.index)
 	}
 	return nil
 }

@@ -136,14 +136,14 @@ func (p *prepared) prepare(list *poolList, w *ways, down map[netip.AddrPort]bool
 	unreachable, first, why := 0, "", ""
 	for i := range p.members {
 		m := &p.members[i]
-		hop, exists, problem := w.nextHop(m.Address)
-		if problem != "" {
+		way := w.nextHop(m.Address)
+		if way.problem != "" {
 			if unreachable == 0 {
-				first, why = m.Label(), problem
+				first, why = m.Label(), way.problem
 			}
 			unreachable++
 		}
-		p.hops = append(p.hops, preparedHop{hop, exists, m.down(down)})
+		p.hops = append(p.hops, preparedHop{way.hop, way.exists, m.down(down)})
 	}
 	switch {
 	case unreachable == 1:

@@ -16,6 +16,25 @@ type ways struct {
 	interfaces []fib.Interface
 	observed   map[netip.Addr]model.NextHop
 	changed    map[netip.Addr]changedWay // what stands in front of observed
+
+	index    *wayIndex // of observed, nil when there is none; then nothing is changed
+	resolved []wayTo   // by index.distinct
+}
+
+// wayTo is a way as a record.
+type wayTo struct {
+	hop     fib.NextHop
+	exists  bool
+	problem string // what keeps packets from going it, "" when nothing does
+}
+
+// use has the index asked from now on. The interfaces are known.
+func (w *ways) use(x *wayIndex) {
+	w.index = x
+	w.resolved = make([]wayTo, len(x.distinct))
+	for i := range x.distinct {
+		w.resolved[i] = w.resolve(&x.distinct[i])
+	}
 }
 
 // changedWay is a way that was observed later.
@@ -53,25 +72,35 @@ func (w *ways) merged() map[netip.Addr]model.NextHop {
 	return out
 }
 
-// nextHop is the way to an address as a record, and what keeps packets from
-// going it, "" when nothing does.
-func (w *ways) nextHop(a netip.Addr) (hop fib.NextHop, exists bool, problem string) {
-	way, ok := w.observedWay(a)
-	if !ok {
-		return fib.NextHop{}, false, "has no route"
+// nextHop is the way to an address.
+func (w *ways) nextHop(a netip.Addr) wayTo {
+	if w.index != nil {
+		if i, ok := w.index.find(addr(a)); ok {
+			return w.resolved[i]
+		}
+		return wayTo{problem: noRoute}
 	}
+	if way, ok := w.observedWay(a); ok {
+		return w.resolve(&way)
+	}
+	return wayTo{problem: noRoute}
+}
+
+const noRoute = "has no route"
+
+func (w *ways) resolve(way *model.NextHop) wayTo {
 	port, ok := w.ports[way.Interface]
 	if !ok {
-		return fib.NextHop{}, false, fmt.Sprintf("is behind %s, which is none of the node's interfaces", way.Interface)
+		return wayTo{problem: fmt.Sprintf("is behind %s, which is none of the node's interfaces", way.Interface)}
 	}
 	in := &w.interfaces[port]
-	hop = fib.NextHop{SrcMAC: in.MAC, Port: port, MTU: in.MTU}
+	to := wayTo{hop: fib.NextHop{SrcMAC: in.MAC, Port: port, MTU: in.MTU}, exists: true}
 	if way.Resolved {
-		hop.DstMAC, hop.Resolved = way.MAC, 1
+		to.hop.DstMAC, to.hop.Resolved = way.MAC, 1
 	} else {
-		problem = "has no known MAC address"
+		to.problem = "has no known MAC address"
 	}
-	return hop, true, problem
+	return to
 }
 
 // interner gives equal next hops one record.

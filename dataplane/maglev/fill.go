@@ -27,31 +27,20 @@ func newWalk(name []byte, owner uint16, size uint32) walk {
 
 // fill lets the walks take turns; each takes the next slot of its permutation
 // that is still free, until none is (paper section 3.4, pseudocode 1). The
-// result is that of go-maglev, slot by slot, with two savings: what is taken
-// is looked up in little memory, and once few
-// slots are free, the walk's next free one is computed instead of walked to.
-// Walking to the last hundred slots of 16,001 would be more than half of all
-// steps.
+// result is that of go-maglev, slot by slot. Once few slots are free, a walk's
+// next free one is computed instead of walked to: walking to the last hundred
+// of 16,001 would be more than half of all steps.
 func (b *builder) fill(size uint32) []uint16 {
 	walks := b.walks
 	entries := make([]uint16, size)
 	b.taken = slices.Grow(b.taken[:0], int(size))[:size]
 	clear(b.taken)
 	taken := b.taken
-	left, few := int(size), fewFor(size)
-	for left > few {
-		for i := range walks {
-			w := &walks[i]
-			at, skip := w.at, w.skip
-			for taken[at] {
-				at = step(at, skip, size)
-			}
-			taken[at] = true
-			entries[at] = w.owner
-			w.at = step(at, skip, size)
-			if left--; left == 0 {
-				return entries
-			}
+	for left, few := int(size), fewFor(size); left > few; {
+		n := min(left, len(walks))
+		turn(walks[:n], taken, entries)
+		if left -= n; left == 0 {
+			return entries
 		}
 	}
 	rest := b.rest[:0]
@@ -65,15 +54,32 @@ func (b *builder) fill(size uint32) []uint16 {
 	return entries
 }
 
-// step is at+skip modulo size, without a branch: whether it wraps around is
-// as good as random, and a wrong guess would cost more than the step.
-func step(at, skip, size uint32) uint32 {
-	past := int32(at + skip - size)
-	return uint32(past + int32(size)&(past>>31))
+// turn lets each walk take its next free slot, of which there are enough. It is
+// where the time goes: a function of its own, so that all it needs is in
+// registers.
+//
+//go:noinline
+func turn(walks []walk, taken []bool, entries []uint16) {
+	size := int32(len(taken))
+	entries = entries[:len(taken)]
+	for i := range walks {
+		w := &walks[i]
+		at, back := w.at, int32(w.skip)-size
+		for taken[at] {
+			// at+skip modulo size without a branch: whether it wraps around is as
+			// good as random, and a wrong guess would cost more than the step.
+			past := int32(at) + back
+			at = uint32(past + size&(past>>31))
+		}
+		taken[at] = true
+		entries[at] = w.owner
+		past := int32(at) + back
+		w.at = uint32(past + size&(past>>31))
+	}
 }
 
-// fewFor is how many slots are few: searching n free slots costs n steps,
-// walking to one of them size/n steps on average.
+// fewFor is how many slots are few: searching n free slots costs n short steps,
+// walking to one of them size/n long ones on average.
 func fewFor(size uint32) int {
 	n := 1
 	for n*n < 3*int(size) {
@@ -84,26 +90,26 @@ func fewFor(size uint32) int {
 
 // fillRest goes on, with the first walk, where no more than a few slots, the
 // rest, are free.
+//
+// From where it is, at, a walk comes to slot c after (c-at)/skip steps modulo
+// size, of which only the order matters. So each walk has the fraction
+// 1/(skip*size), modulo 1 and in units of 2^-64, rounded up: multiplied with
+// c-at, its excess over a whole number grows with the steps. The rounding adds
+// less than 2*size units; one step is 2^64/size.
 func fillRest(walks []walk, size uint32, rest []uint32, entries []uint16) {
-	inverses := make([]uint32, min(len(walks), len(rest)))
-	reciprocal := ^uint64(0) / uint64(size)
+	fractions := make([]uint64, min(len(walks), len(rest)))
+	for i := range fractions {
+		quotient, _ := bits.Div64(uint64(inverse(walks[i].skip, size)), 0, uint64(size))
+		fractions[i] = quotient + 1
+	}
 	for turn := 0; len(rest) > 0; turn++ {
 		i := turn % len(walks)
-		w := &walks[i]
-		if turn == i {
-			inverses[i] = inverse(w.skip, size)
-		}
-		inv := uint64(inverses[i])
-		nearest, steps := 0, uint64(size)
+		w, fraction := &walks[i], fractions[i]
+		from := size - w.at
+		nearest, least := 0, ^uint64(0)
 		for n, at := range rest {
-			s := uint64(at+size-w.at) * inv // modulo size: the steps to here
-			q, _ := bits.Mul64(s, reciprocal)
-			s -= q * uint64(size)
-			if s >= uint64(size) {
-				s -= uint64(size) // the quotient may have been one too small
-			}
-			if s < steps {
-				nearest, steps = n, s
+			if steps := uint64(at+from) * fraction; steps < least {
+				nearest, least = n, steps
 			}
 		}
 		at := rest[nearest]
@@ -113,6 +119,9 @@ func fillRest(walks []walk, size uint32, rest []uint32, entries []uint16) {
 		rest = rest[:len(rest)-1]
 	}
 }
+
+// step is at+skip modulo size.
+func step(at, skip, size uint32) uint32 { return (at + skip) % size }
 
 // inverse is the number that a, 1 to p-1, has to be multiplied with to be 1
 // modulo the prime p: Euclid's extended algorithm.
