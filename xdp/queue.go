@@ -21,6 +21,9 @@ type Geometry struct {
 
 	// Ring sizes in entries, powers of two.
 	RXSize, TXSize, FillSize, CompletionSize int
+
+	// Admission is the queue's account of new connections; nil: all are admitted.
+	Admission *Admission `json:"-"`
 }
 
 // Queue is an AF_XDP socket with its rings mapped: the data process's half. It
@@ -46,6 +49,8 @@ type Queue struct {
 	cookie     uint64
 	geometry   Geometry
 	counts     counters
+
+	mostWaiting uint32 // chunks that the fill ring ever had, for admit
 }
 
 var _ nic.Queue = (*Queue)(nil)
@@ -201,6 +206,9 @@ func (q *Queue) Complete(addrs []uint64) int {
 func (q *Queue) Refill(addrs []uint64) int {
 	n := q.fill.room(len(addrs))
 	if n == 0 {
+		if q.geometry.Admission != nil {
+			q.admit()
+		}
 		return 0
 	}
 	entries, holders, mask, first := q.fill.entries, q.holders, q.fill.mask, q.fill.next
@@ -213,6 +221,9 @@ func (q *Queue) Refill(addrs []uint64) int {
 	}
 	q.fill.publish(n)
 	q.counts.refilled.Add(uint64(n))
+	if q.geometry.Admission != nil {
+		q.admit()
+	}
 	if q.fill.needsWakeup() {
 		q.wakeFill()
 	}

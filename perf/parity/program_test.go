@@ -102,7 +102,7 @@ func (p *program) load(ifindex int) (err error) {
 	return err
 }
 
-func mapped[T any](t testing.TB, m steer.MemoMap) []T {
+func mapped[T any](t testing.TB, m steer.SharedMap) []T {
 	t.Helper()
 	b, err := unix.Mmap(m.FD, 0, m.Bytes(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {

@@ -100,6 +100,7 @@ func (s *Steer) Attach(ifindex int, name string, mode Mode) (Attached, error) {
 		}
 	}
 	s.memo.size(spec)
+	s.admissions.place(ifindex)
 	before := i.attached
 	i.attached = Attached{IfIndex: ifindex, Name: name, SendsBack: s.memo.sendsBack(ifindex, device.Type())}
 	err = s.run(i, device, spec, mode)
@@ -110,6 +111,7 @@ func (s *Steer) Attach(ifindex int, name string, mode Mode) (Attached, error) {
 		return i.attached, nil
 	case i.link == nil:
 		delete(s.ifaces, ifindex)
+		delete(s.admissions.places, ifindex)
 		err = errors.Join(err, i.close(), s.pins.removeIface(ifindex))
 	case again:
 		i.attached = before
@@ -347,12 +349,17 @@ func (s *Steer) load(i *iface, spec *ebpf.CollectionSpec, frags bool, start func
 	if err := s.memo.configure(spec, &i.attached); err != nil {
 		return fmt.Errorf("load program: %w", err)
 	}
+	if err := s.admissions.configure(spec, i.attached.IfIndex); err != nil {
+		return fmt.Errorf("load program: %w", err)
+	}
 	maps := map[string]*ebpf.Map{
 		objectMapLocals: s.shared.locals,
 		objectMapDenied: s.shared.denied,
 		objectMapConfig: s.shared.config,
 		objectMapXsks:   i.xsks,
 		objectMapCounts: i.counts,
+
+		objectMapAdmissions: s.admissions.accounts,
 	}
 	s.memo.replace(maps)
 	var progs objectPrograms
@@ -389,6 +396,7 @@ func (s *Steer) detach(ifindex int) error {
 	}
 	delete(s.ifaces, ifindex)
 	s.memo.expel(ifindex)
+	delete(s.admissions.places, ifindex)
 	err := errors.Join(s.unlink(i), i.close(), s.pins.removeIface(ifindex))
 	if err != nil {
 		return fmt.Errorf("detach from %s: %w", i.attached.Name, err)

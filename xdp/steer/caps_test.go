@@ -77,7 +77,7 @@ func mapped(s *Steer) error {
 	if !ok {
 		return errors.New("no flow memos")
 	}
-	for _, m := range []MemoMap{maps.Entries, maps.Routes, maps.Counts} {
+	for _, m := range []SharedMap{maps.Entries, maps.Routes, maps.Counts} {
 		b, err := unix.Mmap(m.FD, 0, m.Bytes(), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 		if err != nil {
 			return err

@@ -17,6 +17,7 @@ type Counters struct {
 	Denied      uint64 // ours, from a denied source: dropped
 	Oversize    uint64 // ours, in more than one buffer: dropped
 	Memo        uint64 // ours, forwarded by a flow memo
+	Shed        uint64 // ours, begins a connection for which there is no room: dropped
 }
 
 // InterfaceCounters are the counters of one interface.
@@ -50,7 +51,7 @@ func (s *Steer) Counters() ([]InterfaceCounters, error) {
 // outcome in bpf/steer.c.
 func readCounters(m *ebpf.Map) (Counters, error) {
 	var c Counters
-	for outcome, to := range []*uint64{&c.Passed, &c.Redirected, &c.FailDropped, &c.FailPassed, &c.Denied, &c.Oversize, &c.Memo} {
+	for outcome, to := range []*uint64{&c.Passed, &c.Redirected, &c.FailDropped, &c.FailPassed, &c.Denied, &c.Oversize, &c.Memo, &c.Shed} {
 		var perCPU []uint64
 		if err := m.Lookup(uint32(outcome), &perCPU); err != nil {
 			return Counters{}, err

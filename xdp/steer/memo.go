@@ -45,19 +45,19 @@ func (c *MemoConfig) check() error {
 // MemoMaps are the maps of flow memos. Whoever has a descriptor can map one
 // with mmap, to read and to write, without any privilege.
 type MemoMaps struct {
-	Entries, Routes, Counts MemoMap
+	Entries, Routes, Counts SharedMap
 	CPUs                    int // Counts has Routes.Len elements for each: those of CPU c begin at c * Routes.Len
 }
 
-// MemoMap is one map.
-type MemoMap struct {
+// SharedMap is a map that the data process shares.
+type SharedMap struct {
 	FD   int // Steer's own: valid until Close
 	Len  int // elements
 	Size int // of an element, in bytes
 }
 
 // Bytes is the length to map.
-func (m MemoMap) Bytes() int { return m.Len * m.Size }
+func (m SharedMap) Bytes() int { return m.Len * m.Size }
 
 // Memo returns the maps of flow memos; false when there are none. They are not
 // pinned: the programs of a Steer that is closed go on with the maps they have.
@@ -67,13 +67,14 @@ func (s *Steer) Memo() (MemoMaps, bool) {
 	if s.closed || s.memo.cfg == nil {
 		return MemoMaps{}, false
 	}
-	view := func(m *ebpf.Map) MemoMap {
-		return MemoMap{FD: m.FD(), Len: int(m.MaxEntries()), Size: int(m.ValueSize())}
-	}
 	return MemoMaps{
-		Entries: view(s.memo.entries), Routes: view(s.memo.routes), Counts: view(s.memo.counts),
+		Entries: shareable(s.memo.entries), Routes: shareable(s.memo.routes), Counts: shareable(s.memo.counts),
 		CPUs: s.memo.cpus,
 	}, true
+}
+
+func shareable(m *ebpf.Map) SharedMap {
+	return SharedMap{FD: m.FD(), Len: int(m.MaxEntries()), Size: int(m.ValueSize())}
 }
 
 // memo is the memory of flow memos, which all programs share; of the least size

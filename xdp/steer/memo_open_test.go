@@ -45,8 +45,8 @@ func TestMemoMaps(t *testing.T) {
 	}
 	m, ok := s.Memo()
 	want := MemoMaps{
-		Entries: MemoMap{m.Entries.FD, 64, 64}, Routes: MemoMap{m.Routes.FD, 3, 128},
-		Counts: MemoMap{m.Counts.FD, 3 * cpus, 64}, CPUs: cpus,
+		Entries: SharedMap{m.Entries.FD, 64, 64}, Routes: SharedMap{m.Routes.FD, 3, 128},
+		Counts: SharedMap{m.Counts.FD, 3 * cpus, 64}, CPUs: cpus,
 	}
 	if !ok || m != want || want.Routes.Bytes() != 384 {
 		t.Errorf("memo maps %+v, want %+v", m, want)

@@ -18,6 +18,15 @@ type objectAddr struct {
 	Word [4]uint32
 }
 
+type objectAdmission struct {
+	_         structs.HostLayout
+	Used      uint32
+	Reserved  [15]uint32
+	Granted   uint32
+	Enforced  uint32
+	Reserved2 [14]uint32
+}
+
 type objectDenial struct {
 	_       structs.HostLayout
 	Packets uint64
@@ -119,6 +128,7 @@ type objectSettings struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	objectMapAdmissions    = "admissions"
 	objectMapConfig        = "config"
 	objectMapCounts        = "counts"
 	objectMapDenied        = "denied"
@@ -130,6 +140,7 @@ const (
 	objectMapScratches     = "scratches"
 	objectMapXsks          = "xsks"
 	objectProgSteer        = "steer"
+	objectVarAdmissionBase = "admission_base"
 	objectVarFrags         = "frags"
 	objectVarKeys          = "keys"
 	objectVarMemoRoutesLen = "memo_routes_len"
@@ -187,6 +198,7 @@ type objectProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectMapSpecs struct {
+	Admissions  *ebpf.MapSpec `ebpf:"admissions"`
 	Config      *ebpf.MapSpec `ebpf:"config"`
 	Counts      *ebpf.MapSpec `ebpf:"counts"`
 	Denied      *ebpf.MapSpec `ebpf:"denied"`
@@ -203,6 +215,7 @@ type objectMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type objectVariableSpecs struct {
+	AdmissionBase *ebpf.VariableSpec `ebpf:"admission_base"`
 	Frags         *ebpf.VariableSpec `ebpf:"frags"`
 	Keys          *ebpf.VariableSpec `ebpf:"keys"`
 	MemoRoutesLen *ebpf.VariableSpec `ebpf:"memo_routes_len"`
@@ -231,6 +244,7 @@ func (o *objectObjects) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectMaps struct {
+	Admissions  *ebpf.Map `ebpf:"admissions"`
 	Config      *ebpf.Map `ebpf:"config"`
 	Counts      *ebpf.Map `ebpf:"counts"`
 	Denied      *ebpf.Map `ebpf:"denied"`
@@ -245,6 +259,7 @@ type objectMaps struct {
 
 func (m *objectMaps) Close() error {
 	return _ObjectClose(
+		m.Admissions,
 		m.Config,
 		m.Counts,
 		m.Denied,
@@ -262,6 +277,7 @@ func (m *objectMaps) Close() error {
 //
 // It can be passed to loadObjectObjects or ebpf.CollectionSpec.LoadAndAssign.
 type objectVariables struct {
+	AdmissionBase *ebpf.Variable `ebpf:"admission_base"`
 	Frags         *ebpf.Variable `ebpf:"frags"`
 	Keys          *ebpf.Variable `ebpf:"keys"`
 	MemoRoutesLen *ebpf.Variable `ebpf:"memo_routes_len"`

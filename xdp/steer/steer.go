@@ -29,6 +29,8 @@ type Steer struct {
 	pins pins
 	memo memo
 
+	admissions admissions
+
 	mu      sync.Mutex
 	shared  shared
 	locals  map[key]entry // mirror of the locals map
@@ -69,12 +71,18 @@ func Open(cfg Config) (*Steer, error) {
 	if s.memo, err = newMemo(cfg.Memo, spec); err != nil {
 		return nil, err
 	}
+	if s.admissions, err = newAdmissions(spec); err != nil {
+		s.memo.close()
+		return nil, err
+	}
 	if s.shared, err = openShared(p, spec); err != nil {
 		s.memo.close()
+		s.admissions.close()
 		return nil, err
 	}
 	if err := s.readBack(); err != nil {
 		s.memo.close()
+		s.admissions.close()
 		s.shared.close()
 		return nil, err
 	}
@@ -125,6 +133,7 @@ func (s *Steer) Close() error {
 		errs = append(errs, i.close())
 	}
 	s.memo.close()
+	s.admissions.close()
 	s.shared.close()
 	return errors.Join(errs...)
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <linux/types.h>
+#include <bpf/bpf_endian.h>
 
 // EtherTypes (IEEE 802 numbers).
 #define ETHERTYPE_IPV4      0x0800
@@ -19,11 +20,15 @@
 #define ARP_REQUEST           1
 
 // Protocol numbers (IANA).
-#define PROTOCOL_IPIP   4
-#define PROTOCOL_TCP    6
-#define PROTOCOL_UDP    17
-#define PROTOCOL_IPV6   41
-#define PROTOCOL_ICMPV6 58
+#define PROTOCOL_HOPOPT      0
+#define PROTOCOL_IPIP        4
+#define PROTOCOL_TCP         6
+#define PROTOCOL_UDP         17
+#define PROTOCOL_IPV6        41
+#define PROTOCOL_ROUTING     43
+#define PROTOCOL_FRAGMENT    44
+#define PROTOCOL_ICMPV6      58
+#define PROTOCOL_DESTINATION 60
 
 // "Don't fragment", the one bit of the fragment field that a whole packet has.
 #define IPV4_DF 0x4000
@@ -32,6 +37,7 @@
 #define TCP_FIN     0x01
 #define TCP_SYN     0x02
 #define TCP_RST     0x04
+#define TCP_ACK     0x10
 #define TCP_CLASSIC 0x3f
 
 // Offsets of checksums in transport headers.
@@ -51,6 +57,13 @@ struct ethernet {
 	__u8 src[6];
 	__be16 type;
 };
+
+static __always_inline int is_vlan(__be16 type)
+{
+	return type == bpf_htons(ETHERTYPE_VLAN) ||
+	       type == bpf_htons(ETHERTYPE_SVLAN) ||
+	       type == bpf_htons(ETHERTYPE_OLD_SVLAN);
+}
 
 // vlan is a tag from behind its own EtherType on, IEEE 802.1Q section 9.6.
 struct vlan {

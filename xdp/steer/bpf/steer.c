@@ -12,6 +12,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "admission.h"
 #include "memo.h"
 #include "memo_carry.h"
 #include "packet.h"
@@ -61,6 +62,7 @@ enum outcome {
 	DENIED,       // ours, source denied: dropped
 	OVERSIZE,     // ours, in several buffers: dropped
 	MEMO,         // ours, forwarded by a flow memo
+	SHED,         // ours, begins a connection for which there is no credit: dropped
 	OUTCOMES,
 };
 
@@ -70,7 +72,7 @@ const volatile __u32 frags = 0;
 
 // keys are the numbers of counters, as keys of a map.
 const volatile __u32 keys[OUTCOMES] = {
-	PASSED, REDIRECTED, FAIL_DROPPED, FAIL_PASSED, DENIED, OVERSIZE, MEMO,
+	PASSED, REDIRECTED, FAIL_DROPPED, FAIL_PASSED, DENIED, OVERSIZE, MEMO, SHED,
 };
 
 static __always_inline const void *key_of(__u32 number)
@@ -116,13 +118,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } counts SEC(".maps");
-
-static __always_inline int is_vlan(__be16 type)
-{
-	return type == bpf_htons(ETHERTYPE_VLAN) ||
-	       type == bpf_htons(ETHERTYPE_SVLAN) ||
-	       type == bpf_htons(ETHERTYPE_OLD_SVLAN);
-}
 
 static __always_inline void map4(struct addr *a, __be32 v4)
 {
@@ -325,6 +320,8 @@ int steer(struct xdp_md *ctx)
 
 	switch (bpf_redirect_map(&xsks, ctx->rx_queue_index, s->fail_action)) {
 	case XDP_REDIRECT:
+		if (admission_base != ADMISSION_NONE && need == LOCAL_TAKE_IP && !admitted(ctx, s))
+			return end_with(SHED, XDP_DROP);
 		return end_with(REDIRECTED, XDP_REDIRECT);
 	case XDP_PASS:
 		return end_with(FAIL_PASSED, XDP_PASS);

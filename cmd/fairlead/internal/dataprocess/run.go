@@ -12,6 +12,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -19,6 +20,7 @@ import (
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/memo"
+	"fairlead/xdp"
 )
 
 // process is everything one data process has.
@@ -30,6 +32,7 @@ type process struct {
 	snapshots dataplane.Publisher
 	workers   []*worker
 	memos     *memo.Table
+	accounts  []xdp.Admission // of new connections, shared with the XDP program
 	running   sync.WaitGroup
 	stopping  chan struct{} // closed when the process is to end
 	images    images
@@ -131,7 +134,10 @@ func (p *process) receiveSetup() error {
 	if p.counters, err = ipc.MapCounters(counters, s.Workers, s.Services, s.Backends); err != nil {
 		return err
 	}
-	return p.makeMemos(m.FDs[2:])
+	if p.accounts, err = mapAccounts(m.FDs[2], s.Accounts); err != nil {
+		return err
+	}
+	return p.makeMemos(m.FDs[3:])
 }
 
 // snatGuard is how long, in milliseconds, an outside tuple rests after its flow
@@ -150,6 +156,15 @@ func newFlowTable(mem []byte, s *ipc.Setup) (*flow.Table, error) {
 		Flows: s.Flows, Workers: s.Workers, SNATGuard: snatGuard,
 		Seed: [2]uint64{binary.NativeEndian.Uint64(seed[:]), binary.NativeEndian.Uint64(seed[8:])},
 	})
+}
+
+// mapAccounts maps the queues' accounts of new connections.
+func mapAccounts(fd, size int) ([]xdp.Admission, error) {
+	mem, err := mapShared(fd, size)
+	if err != nil {
+		return nil, fmt.Errorf("map accounts of new connections: %w", err)
+	}
+	return unsafe.Slice((*xdp.Admission)(unsafe.Pointer(&mem[0])), size/xdp.AdmissionSize), nil
 }
 
 // mapShared maps memory of the control process; the descriptor is not needed

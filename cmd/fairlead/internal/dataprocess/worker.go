@@ -39,7 +39,7 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 	}
 	fds := m.FDs[1:]
 	for i := range s.Queues {
-		q, err := attach(fds[i], w.umem, i, &s.Queues[i])
+		q, err := p.attach(fds[i], w.umem, i, &s.Queues[i])
 		if err != nil {
 			return nil, fmt.Errorf("worker %d: %w", s.Index, err)
 		}
@@ -83,9 +83,14 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 // attach maps the rings of a worker's i-th queue. The queue's number in the
 // worker, not its interface's, marks the chunks it holds: a worker may have
 // several queues of one interface.
-func attach(fd int, umem *xdp.UMEM, i int, q *ipc.Queue) (*xdp.Queue, error) {
+func (p *process) attach(fd int, umem *xdp.UMEM, i int, q *ipc.Queue) (*xdp.Queue, error) {
+	var account *xdp.Admission
+	if q.Account >= 0 && q.Account < len(p.accounts) {
+		account = &p.accounts[q.Account]
+	}
 	return xdp.Attach(fd, umem, xdp.Geometry{
-		Port: uint16(i), IfIndex: q.IfIndex, Queue: q.Queue,
+		Admission: account,
+		Port:      uint16(i), IfIndex: q.IfIndex, Queue: q.Queue,
 		RXSize: q.RXSize, TXSize: q.TXSize, FillSize: q.FillSize, CompletionSize: q.CompSize,
 	})
 }

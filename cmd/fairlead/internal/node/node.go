@@ -18,6 +18,7 @@ import (
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/ledger"
+	"fairlead/xdp"
 	"fairlead/xdp/steer"
 )
 
@@ -256,7 +257,12 @@ func (n *Node) startData() error {
 	n.suspect = true
 	setup := ipc.Setup{Workers: len(n.workers), Flows: n.cfg.Dataplane.FlowTableSize, Services: maxServices, Backends: maxBackends,
 		HoldMost: int(n.image.snapshot.Settings().FragHold), SpinUS: int(n.cfg.Dataplane.Spin.Microseconds()), Resume: n.used}
-	shared := []int{n.flowsFD, n.countersFD}
+	accounts, ok := n.steer.Admissions()
+	if !ok || accounts.Size != xdp.AdmissionSize {
+		return fmt.Errorf("the XDP program's accounts of new connections have another layout: %+v", accounts)
+	}
+	setup.Accounts = accounts.Bytes()
+	shared := []int{n.flowsFD, n.countersFD, accounts.FD}
 	setup.Memos = n.cfg.Dataplane.Memos()
 	if setup.Memo = n.memoSetup(); setup.Memo != nil {
 		m, _ := n.steer.Memo()
@@ -289,9 +295,14 @@ func (n *Node) describe(w int) ipc.WorkerSetup {
 	}
 	for i, socket := range n.workers[w].sockets {
 		q, g := n.workers[w].queues[i], socket.Geometry()
+		account, ok := n.steer.Admission(g.IfIndex, g.Queue)
+		if !ok {
+			account = -1
+		}
 		s.Queues = append(s.Queues, ipc.Queue{
 			Port: uint16(q.port), Name: queueName(&n.ports[q.port], q.queue), IfIndex: g.IfIndex, Queue: g.Queue,
 			FillSize: g.FillSize, CompSize: g.CompletionSize, RXSize: g.RXSize, TXSize: g.TXSize,
+			Account: account,
 		})
 	}
 	return s

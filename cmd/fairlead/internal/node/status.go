@@ -148,6 +148,7 @@ func (n *Node) steering() map[string]uint64 {
 		sum["denied"] += c.Denied
 		sum["oversize"] += c.Oversize
 		sum["memo"] += c.Memo
+		sum["shed"] += c.Shed
 	}
 	return sum
 }
