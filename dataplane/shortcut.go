@@ -30,26 +30,32 @@ func (w *Worker) findShortcuts(b *batch) {
 		return
 	}
 	for i := range b.n {
-		b.plain[i] = w.placeMemo(b, i)
+		if b.plain[i] = w.placeMemo(b, i); !b.plain[i] {
+			b.memoKeys[i].Rest = memo.NoKey
+		}
 	}
 	for _, hash := range b.memoHash[:b.n] {
 		w.Memos.Touch(hash)
 	}
+	// Who is in the first place is not to be guessed, so there is no branch: each
+	// is written to the list of the others, and stays there when it counts.
 	misses := 0
 	for i := range b.n {
-		b.slow[misses] = uint8(i) // written always, kept by counting: nobody can guess the branch
-		misses += w.Memos.Misses(&b.memoKeys[i], b.memoHash[i])
+		place, missed := w.Memos.First(&b.memoKeys[i], b.memoHash[i])
+		b.places[i], b.known[i] = place, true
+		b.slow[misses] = uint8(i)
+		misses += missed
 	}
 	for _, i := range b.slow[:misses] {
 		w.Memos.TouchOthers(b.memoHash[i])
 	}
-	for i := range b.n {
+	for _, i := range b.slow[:misses] {
 		b.known[i] = false
 		if b.plain[i] {
-			b.places[i], b.known[i] = w.Memos.Locate(&b.memoKeys[i], b.memoHash[i])
+			b.places[i], b.known[i] = w.Memos.Other(&b.memoKeys[i], b.memoHash[i])
 		}
+		b.slow[b.slows] = i
 		if !b.known[i] {
-			b.slow[b.slows] = uint8(i)
 			b.slows++
 		}
 	}

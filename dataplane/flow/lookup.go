@@ -67,10 +67,10 @@ func (t *Table) match(v uint64, k *Key, f *Flow, now Time) (life, bool) {
 		}
 		var differ uint64
 		if slotDirection(v) == Forward {
-			differ = clientHi ^ k.Peer.Hi | clientLo ^ k.Peer.Lo |
+			differ = (clientHi ^ k.Peer.Hi) | (clientLo ^ k.Peer.Lo) |
 				uint64(uint32(ports>>32)^(uint32(k.PeerPort)<<16|uint32(k.LocalPort))) | uint64(uint16(service>>48)^k.Local)
 		} else {
-			differ = backendHi ^ k.Peer.Hi | backendLo ^ k.Peer.Lo |
+			differ = (backendHi ^ k.Peer.Hi) | (backendLo ^ k.Peer.Lo) |
 				uint64(uint32(ports)^(uint32(k.PeerPort)<<16|uint32(k.LocalPort))) | uint64(uint16(service>>32)^k.Local)
 		}
 		if differ|uint64(uint8(ident>>protoBit)^k.Proto) != 0 {

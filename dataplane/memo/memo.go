@@ -33,6 +33,9 @@ type Key struct {
 	Hi, Lo, Rest uint64
 }
 
+// NoKey as the Rest of a key is found nowhere.
+const NoKey = 1
+
 // MakeKey makes the key of packets from peer to a local address.
 func MakeKey(peer packet.Addr, peerPort, localPort, local uint16, proto uint8) Key {
 	return Key{peer.Hi, peer.Lo, Rest(peerPort, localPort, local, proto)}

@@ -95,10 +95,12 @@ func (t *Table) Touch(hash uint64) uint64 {
 	return atomic.LoadUint64(&t.entries[t.first(hash)][wordRest])
 }
 
-// Misses is 1 when the line a lookup begins with is not the key's, else 0.
-func (t *Table) Misses(k *Key, hash uint64) int {
-	differ := atomic.LoadUint64(&t.entries[t.first(hash)][wordRest]) ^ k.Rest
-	return int((differ | -differ) >> 63)
+// First is the place a lookup begins with, and 1 when it is another key's, else
+// 0.
+func (t *Table) First(k *Key, hash uint64) (at Place, missed int) {
+	first := t.first(hash)
+	differ := t.entries[first].differs(k)
+	return Place(first), int((differ | -differ) >> 63)
 }
 
 // TouchOthers reads the lines that a lookup goes on with. The value means
@@ -118,11 +120,11 @@ func (t *Table) Locate(k *Key, hash uint64) (Place, bool) {
 	if t.entries[at].has(k) {
 		return Place(at), true
 	}
-	return t.other(k, hash)
+	return t.Other(k, hash)
 }
 
-// other finds a key's entry in the places behind the first.
-func (t *Table) other(k *Key, hash uint64) (Place, bool) {
+// Other finds the place of a key's memo behind the first.
+func (t *Table) Other(k *Key, hash uint64) (Place, bool) {
 	for i := 1; i < 4; i++ {
 		if at := t.place(hash, i); t.entries[at].has(k) {
 			return Place(at), true
@@ -131,8 +133,11 @@ func (t *Table) other(k *Key, hash uint64) (Place, bool) {
 	return 0, false
 }
 
-func (e *entry) has(k *Key) bool {
-	return (atomic.LoadUint64(&e[wordRest])^k.Rest)|(atomic.LoadUint64(&e[wordLo])^k.Lo)|(atomic.LoadUint64(&e[wordHi])^k.Hi) == 0
+func (e *entry) has(k *Key) bool { return e.differs(k) == 0 }
+
+// differs is 0 when the entry is the key's.
+func (e *entry) differs(k *Key) uint64 {
+	return (atomic.LoadUint64(&e[wordRest]) ^ k.Rest) | (atomic.LoadUint64(&e[wordLo]) ^ k.Lo) | (atomic.LoadUint64(&e[wordHi]) ^ k.Hi)
 }
 
 // Memo is what a lookup found: a copy of an entry, and its route.

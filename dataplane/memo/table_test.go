@@ -55,7 +55,8 @@ func TestHashSpreads(t *testing.T) {
 			h := m.Hash(&k)
 			if m.Put(&k, h, way, &Grant{}, 1000, 2000) {
 				placed++
-				first += 1 - m.Misses(&k, h)
+				_, missed := m.First(&k, h)
+				first += 1 - missed
 			}
 		}
 		if placed < n*98/100 || first < n*70/100 {
@@ -278,6 +279,27 @@ func TestLease(t *testing.T) {
 	for timeout, want := range map[uint32]uint32{0: 0, 400: 100, 30_000: 7500, 7_440_000: 10_000} {
 		if got := Lease(timeout); got != want {
 			t.Errorf("an idle time of %d ms gives a lease of %d, want %d", timeout, got, want)
+		}
+	}
+}
+
+// TestKeysAreExact asserts that an entry is found by its own key alone, among
+// them keys whose words differ by the same bits.
+func TestKeysAreExact(t *testing.T) {
+	m, way := table(t, 1)
+	own := Key{0x20010db8_00000000, 2, Rest(1024, 80, 7, packet.ProtoTCP)}
+	m.Put(&own, m.Hash(&own), way, &Grant{}, 1000, 2000)
+	at, _ := m.Locate(&own, m.Hash(&own))
+	for bit := range 64 {
+		b := uint64(1) << bit
+		for _, k := range []Key{
+			{own.Hi ^ b, own.Lo, own.Rest}, {own.Hi, own.Lo ^ b, own.Rest}, {own.Hi, own.Lo, own.Rest ^ b},
+			{own.Hi ^ b, own.Lo ^ b, own.Rest}, {own.Hi ^ b, own.Lo | b, own.Rest}, {own.Hi, own.Lo ^ b, own.Rest ^ b}, {own.Hi, own.Lo | b, own.Rest ^ b},
+			{own.Hi | b, own.Lo ^ b, own.Rest}, {own.Hi | b, own.Lo, own.Rest ^ b}, {own.Hi ^ b, own.Lo ^ b, own.Rest ^ b},
+		} {
+			if k != own && m.entries[at].has(&k) {
+				t.Errorf("%x is taken for %x", k, own)
+			}
 		}
 	}
 }
