@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"fmt"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -45,5 +46,40 @@ func BenchmarkProgram(b *testing.B) {
 				b.Fatal(err)
 			}
 		})
+	}
+}
+
+// BenchmarkAdmission is the kernel's time per frame that goes to a socket, with
+// and without an account of new connections.
+func BenchmarkAdmission(b *testing.B) {
+	newNamespace(b)
+	p := newPair(b, "lb", 1500, 1)
+	frames := map[string][]byte{"ACK": segment(b, client4, vip4, ack), "SYN": segment(b, client4, vip4, syn), "UDP": udp(b, client4, vip4, 10), "ACK6": segment(b, client6, vip6, ack)}
+	for _, kept := range []bool{false, true, false, true} {
+		s := open(b, "")
+		setLocals(b, s, ours()...)
+		if !kept {
+			for i := range admissionInterfaces {
+				s.admissions.place(-1 - i) // no place is left
+			}
+		}
+		attach(b, s, p, ModeNative)
+		sock := newTestSocket(b, p, 0)
+		setSocket(b, s, p, 0, sock)
+		m, _ := s.Admissions()
+		accounts := mapMemory[objectAdmission](b, m)
+		for name, frame := range frames {
+			b.Run(fmt.Sprintf("account=%v/%s", kept, name), func(b *testing.B) {
+				accounts[0] = objectAdmission{Enforced: 1, Granted: 1 << 31}
+				in := &ebpf.RunOptions{Data: frame, Repeat: uint32(b.N)}
+				if _, err := s.ifaces[p.ifindex()].prog.Run(in); err != nil {
+					b.Fatal(err)
+				}
+			})
+		}
+		sock.close()
+		if err := s.Close(); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

@@ -93,7 +93,7 @@ func newMemoLab(t *testing.T) *memoLab {
 }
 
 // mapMemory maps one map as what it consists of.
-func mapMemory[T any](t *testing.T, m SharedMap) []T {
+func mapMemory[T any](t testing.TB, m SharedMap) []T {
 	t.Helper()
 	var one T
 	if int(unsafe.Sizeof(one)) != m.Size {

@@ -24,7 +24,7 @@ func (p pair) name() string { return p.near.Attrs().Name }
 
 // newNamespace moves the test into a fresh network namespace for good. It
 // belongs to the test's goroutine: subtests run outside of it.
-func newNamespace(t *testing.T) {
+func newNamespace(t testing.TB) {
 	t.Helper()
 	runtime.LockOSThread()
 	before, err := netns.Get()
@@ -47,7 +47,7 @@ func newNamespace(t *testing.T) {
 
 // newPair adds a veth pair to the namespace. The near end has as many queues as
 // asked for, the far end one.
-func newPair(t *testing.T, name string, mtu, queues int) pair {
+func newPair(t testing.TB, name string, mtu, queues int) pair {
 	t.Helper()
 	attrs := netlink.NewLinkAttrs()
 	attrs.Name, attrs.MTU = name, mtu
@@ -67,14 +67,14 @@ func newPair(t *testing.T, name string, mtu, queues int) pair {
 }
 
 // quiet keeps the kernel from sending IPv6 frames of its own.
-func quiet(t *testing.T, name string) {
+func quiet(t testing.TB, name string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join("/proc/sys/net/ipv6/conf", name, "disable_ipv6"), []byte("1"), 0); err != nil && !errors.Is(err, os.ErrNotExist) {
 		t.Fatal(err)
 	}
 }
 
-func byName(t *testing.T, name string) netlink.Link {
+func byName(t testing.TB, name string) netlink.Link {
 	t.Helper()
 	l, err := netlink.LinkByName(name)
 	if err != nil {
@@ -132,7 +132,7 @@ func pinPath(t *testing.T) string {
 	return dir
 }
 
-func open(t *testing.T, path string) *Steer {
+func open(t testing.TB, path string) *Steer {
 	t.Helper()
 	s, err := Open(Config{PinPath: path})
 	if err != nil {
@@ -146,7 +146,7 @@ func open(t *testing.T, path string) *Steer {
 	return s
 }
 
-func attach(t *testing.T, s *Steer, p pair, mode Mode) Attached {
+func attach(t testing.TB, s *Steer, p pair, mode Mode) Attached {
 	t.Helper()
 	a, err := s.Attach(p.ifindex(), p.name(), mode)
 	if err != nil {
@@ -155,7 +155,7 @@ func attach(t *testing.T, s *Steer, p pair, mode Mode) Attached {
 	return a
 }
 
-func setLocals(t *testing.T, s *Steer, locals ...Local) {
+func setLocals(t testing.TB, s *Steer, locals ...Local) {
 	t.Helper()
 	if _, _, err := s.SetLocals(locals); err != nil {
 		t.Fatal(err)

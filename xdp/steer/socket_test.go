@@ -29,7 +29,7 @@ type testSocket struct {
 	maps     [][]byte // mappings of the rings
 }
 
-func newTestSocket(t *testing.T, p pair, queue int) *testSocket {
+func newTestSocket(t testing.TB, p pair, queue int) *testSocket {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -110,7 +110,7 @@ func (s *testSocket) close() {
 	}
 }
 
-func setSocket(t *testing.T, s *Steer, p pair, queue int, sock *testSocket) {
+func setSocket(t testing.TB, s *Steer, p pair, queue int, sock *testSocket) {
 	t.Helper()
 	if err := s.SetSocket(p.ifindex(), queue, sock.fd); err != nil {
 		t.Fatal(err)

@@ -82,42 +82,44 @@ static __always_inline int begins_ipv6(void *l3, void *end)
 	return 0;
 }
 
-static __always_inline int begins(void *data, void *end)
+static __always_inline int begins_ip(__be16 type, void *l3, void *end)
 {
-	struct ethernet *eth = data;
-	void *l3 = eth + 1;
-	__be16 type;
-
-	if (l3 > end)
-		return 0;
-	type = eth->type;
-#pragma unroll
-	for (int tags = 0; tags < 2; tags++) {
-		struct vlan *tag = l3;
-
-		if (!is_vlan(type))
-			break;
-		if ((void *)(tag + 1) > end)
-			return 0;
-		type = tag->type;
-		l3 = tag + 1;
-	}
-	switch (type) {
-	case bpf_htons(ETHERTYPE_IPV4):
+	if (type == bpf_htons(ETHERTYPE_IPV4))
 		return begins_ipv4(l3, end);
-	case bpf_htons(ETHERTYPE_IPV6):
-		return begins_ipv6(l3, end);
-	}
-	return 0;
+	return type == bpf_htons(ETHERTYPE_IPV6) && begins_ipv6(l3, end);
+}
+
+static __noinline int begins_tagged(struct xdp_md *ctx)
+{
+	struct ethernet *eth = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
+	struct vlan *outer = (void *)(eth + 1), *inner = outer + 1;
+
+	if ((void *)(outer + 1) > end || !is_vlan(eth->type))
+		return 0;
+	if (!is_vlan(outer->type))
+		return begins_ip(outer->type, outer + 1, end);
+	return (void *)(inner + 1) <= end && begins_ip(inner->type, inner + 1, end);
 }
 
 // admitted takes a credit of the queue's, if the frame needs one. It is 0 when
 // there is none left.
-static __noinline int admitted(struct xdp_md *ctx, struct scratch *s)
+static __always_inline int admitted(struct xdp_md *ctx, struct scratch *s)
 {
+	struct ethernet *eth = (void *)(long)ctx->data;
+	void *end = (void *)(long)ctx->data_end;
 	struct admission *a;
+	int begins;
 
-	if (!begins((void *)(long)ctx->data, (void *)(long)ctx->data_end))
+	if ((void *)(eth + 1) > end)
+		return 1;
+	if (eth->type == bpf_htons(ETHERTYPE_IPV4))
+		begins = begins_ipv4(eth + 1, end);
+	else if (eth->type == bpf_htons(ETHERTYPE_IPV6))
+		begins = begins_ipv6(eth + 1, end);
+	else
+		begins = begins_tagged(ctx);
+	if (!begins)
 		return 1;
 	s->index = admission_base + ctx->rx_queue_index;
 	settled();
