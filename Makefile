@@ -22,7 +22,7 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo test race bench profile microbench fuzz lint generate install
+.PHONY: help build demo test race bench attack profile microbench fuzz lint generate install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ bench: need-root build ## compare ways of forwarding side by side, into perf/res
 	@mkdir -p perf/results
 	@exec bin/bench -fairlead bin/fairlead $(if $(SHORT_RUN),-short) -note '$(NOTE)' \
 		-command 'make bench$(if $(SHORT_RUN), SHORT=1)' -out perf/results/$(if $(SHORT_RUN),short,full)
+
+attack: need-root build ## flood a service that a thousand connections use, into perf/results/attack.txt; needs root
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/measure ./perf/attack/measure
+	@mkdir -p perf/results
+	@bin/measure -fairlead bin/fairlead > perf/results/attack.txt
+	@cat perf/results/attack.txt
 
 profile: need-root build ## record where the data process spends its CPU time, into perf/results (METHOD=nat, FLOWS=10000); needs root
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./perf/bench
