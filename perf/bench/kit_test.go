@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -158,8 +157,14 @@ func checkOutputs(t *testing.T, r *Run) {
 		t.Fatal(err)
 	}
 	var again Run
-	if err := json.Unmarshal(data, &again); err != nil || !reflect.DeepEqual(again.Cases, r.Cases) {
-		t.Errorf("the JSON is not what was written: %v", err)
+	if err := json.Unmarshal(data, &again); err != nil {
+		t.Fatal(err)
+	}
+	// As text, since what is empty and what is missing read alike.
+	wrote, err1 := json.MarshalIndent(r.Cases, "", "\t")
+	reads, err2 := json.MarshalIndent(again.Cases, "", "\t")
+	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(wrote, reads) {
+		t.Errorf("%v: the JSON reads\n%s\nwhat was written is\n%s", err, reads, wrote)
 	}
 	host, err := os.Hostname()
 	if err != nil {
