@@ -132,7 +132,9 @@ type Lines map[uintptr]string
 func (m *Memory) See() {
 	for _, r := range m.regions {
 		r.compare(func(first, last int) {
-			m.lines[(r.addr()+uintptr(first))/Size] = fmt.Sprintf("%s+%d", r.way, first)
+			if line := (r.addr() + uintptr(first)) / Size; m.lines[line] == "" {
+				m.lines[line] = fmt.Sprintf("%s+%d", r.way, first)
+			}
 			r.first, r.last = min(r.first, first), max(r.last, last)
 		})
 	}
@@ -144,7 +146,12 @@ func (m *Memory) Written() Lines { return m.lines }
 // compare calls f with the first and the last offset in each line of the region
 // that differ.
 func (r *region) compare(f func(first, last int)) {
+	const block = 64 * Size
 	for at := 0; at < len(r.mem); {
+		if end := min(len(r.mem), at+block); bytes.Equal(r.mem[at:end], r.before[at:end]) {
+			at = end
+			continue
+		}
 		end := min(len(r.mem), at+Size-int((r.addr()+uintptr(at))%Size))
 		if !bytes.Equal(r.mem[at:end], r.before[at:end]) {
 			last := end - 1
