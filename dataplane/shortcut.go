@@ -22,9 +22,10 @@ type shortcuts struct {
 // have a memo from those that are to be parsed and decided upon.
 func (w *Worker) findShortcuts(b *batch) {
 	b.slows = 0
-	if w.Memos == nil {
+	if w.Memos == nil || !w.Memos.Ready() {
 		for i := range b.n {
 			b.slow[i] = uint8(i)
+			b.plain[i], b.known[i] = false, false
 		}
 		b.slows = b.n
 		return

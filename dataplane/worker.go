@@ -205,6 +205,7 @@ func (w *Worker) Step() int {
 // the last, tables' lines are touched in loops so short that the processor has
 // many of their cache misses under way at a time.
 func (w *Worker) process(b *batch) {
+	w.touchFrames(b)
 	w.findShortcuts(b)
 	for _, i := range b.slow[:b.slows] {
 		w.classify(b, int(i))
@@ -237,6 +238,16 @@ func (w *Worker) process(b *batch) {
 	}
 	w.Counters.Ledger.ByMemo += byMemo
 	b.n = 0
+}
+
+// touchFrames reads the first line of every frame of a batch. Another CPU has
+// written it, so each is a cache miss; here they are under way together.
+func (w *Worker) touchFrames(b *batch) (sum byte) {
+	mem := w.Pool.Mem
+	for i := range b.n {
+		sum += mem[b.frames[i].Addr]
+	}
+	return sum
 }
 
 // processReady carries fragments that were held and whose first one has come.

@@ -15,8 +15,9 @@ type Table struct {
 	entries []entry
 	sets    uint64 // number of sets - 1
 	seed    Seed
-	kernel  bool    // the XDP program has the table too
-	counts  []Count // of the kernel, those of a CPU together
+	kernel  bool        // the XDP program has the table too
+	counts  []Count     // of the kernel, those of a CPU together
+	ready   atomic.Bool // the memory is there
 	ways
 }
 
@@ -68,9 +69,13 @@ func New(cfg Config) (*Table, error) {
 	if t.kernel {
 		t.counts = unsafe.Slice((*Count)(unsafe.Pointer(&cfg.Counts[0])), len(cfg.Counts)/CountSize/routes*routes)
 	}
+	t.ready.Store(true)
 	t.ways.init(unsafe.Slice((*Route)(unsafe.Pointer(&cfg.Routes[0])), routes))
 	return t, nil
 }
+
+// Ready reports whether the table's memory is there; see NewLater.
+func (t *Table) Ready() bool { return t.ready.Load() }
 
 // InKernel reports whether an XDP program applies the table's memos too.
 func (t *Table) InKernel() bool { return t.kernel }

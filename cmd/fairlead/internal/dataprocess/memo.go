@@ -31,8 +31,16 @@ func (p *process) makeMemos(fds []int) error {
 		if _, err = rand.Read(seed[:]); err != nil {
 			return err
 		}
-		p.memos, err = memo.NewPrivate(p.setup.Memos, privateRoutes,
+		var fill func(stop <-chan struct{})
+		p.memos, fill, err = memo.NewLater(p.setup.Memos, privateRoutes,
 			memo.Seed{binary.NativeEndian.Uint64(seed[:]), binary.NativeEndian.Uint64(seed[8:])})
+		if err == nil {
+			p.running.Add(1)
+			go func() {
+				defer p.running.Done()
+				fill(p.stopping)
+			}()
+		}
 	} else {
 		p.memos, err = mapMemos(p.setup.Memo, fds)
 	}
