@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"os/exec"
 	"time"
 
@@ -135,7 +136,31 @@ func startFairlead(ctx context.Context, k *kit, h *lab.Host, cfg *rig.Config) (*
 		return nil, errors.Join(err, f.stop())
 	}
 	f.pids = []int{n.Process().Pid(), status.Data.PID}
-	return f, nil
+	return f, settled(ctx, status.Data.PID)
+}
+
+// settled returns when a process has the memory that it takes at its start, some
+// of which it takes while it forwards already: when it has grown no more for a
+// while.
+func settled(ctx context.Context, pid int) error {
+	const look, enough = 50 * time.Millisecond, 5
+	for last, same := "", 0; same < enough; {
+		statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+		if err != nil {
+			return err
+		}
+		if now := strings.Fields(string(statm))[1]; now == last {
+			same++
+		} else {
+			last, same = now, 0
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(look):
+		}
+	}
+	return nil
 }
 
 // dataplane is the configuration of the data process.

@@ -44,7 +44,7 @@ func bench(ctx context.Context, args []string) error {
 	flags.StringVar(&s.note, "note", "", "a `text` to keep with the results")
 	flags.StringVar(&s.command, "command", "", "the `command` to keep with the results; without it, this one")
 	flags.StringVar(&s.only, "only", "", "only these contestants, by `names` separated by commas")
-	flags.StringVar(&s.cases, "case", "", "only cases whose name contains this `text`")
+	flags.StringVar(&s.cases, "case", "", "only cases whose name contains this `text`; several are separated by |, and a $ at the end of one stands for the name's end")
 	flags.StringVar(&s.record, "profile", "", "in place of all that, record a CPU profile of fairlead's data process with this `method`, into -out")
 	flags.IntVar(&s.flows, "flows", 10_000, "how many flows the traffic for -profile has")
 	flags.IntVar(&s.rounds, "rounds", 0, "how many rounds; 0 is the profile's number")
@@ -124,9 +124,17 @@ func (s *settings) runRecord(ctx context.Context, p *profile) error {
 	return errors.Join(k.recordProfile(ctx, s.record, c, profileSeconds, s.out, s.command, os.Stdout), k.Close())
 }
 
-// matching are the cases whose name contains a text.
-func matching(cases []Case, text string) []Case {
-	return slices.DeleteFunc(cases, func(c Case) bool { return !strings.Contains(c.String(), text) })
+// matching are the cases whose name contains one of the texts, which a "|"
+// separates; a text that ends with "$" is how the name ends.
+func matching(cases []Case, texts string) []Case {
+	return slices.DeleteFunc(cases, func(c Case) bool {
+		return !slices.ContainsFunc(strings.Split(texts, "|"), func(text string) bool {
+			if end, ok := strings.CutSuffix(text, "$"); ok {
+				return strings.HasSuffix(c.String(), end)
+			}
+			return strings.Contains(c.String(), text)
+		})
+	})
 }
 
 // record runs everything and says where and how. It saves what there is after
