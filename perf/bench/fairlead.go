@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"os/exec"
 	"time"
 
@@ -139,20 +138,24 @@ func startFairlead(ctx context.Context, k *kit, h *lab.Host, cfg *rig.Config) (*
 	return f, settled(ctx, status.Data.PID)
 }
 
-// settled returns when a process has the memory that it takes at its start, some
-// of which it takes while it forwards already: when it has grown no more for a
-// while.
+// settled returns when a process has the memory of its own that it takes at its
+// start, some of which it takes while it forwards already: when that has grown no
+// more for a while.
 func settled(ctx context.Context, pid int) error {
 	const look, enough = 50 * time.Millisecond, 5
-	for last, same := "", 0; same < enough; {
+	for last, same := 0, 0; same < enough; {
 		statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 		if err != nil {
 			return err
 		}
-		if now := strings.Fields(string(statm))[1]; now == last {
+		var size, resident, shared int // pages
+		if _, err := fmt.Sscan(string(statm), &size, &resident, &shared); err != nil {
+			return fmt.Errorf("memory of process %d: %w", pid, err)
+		}
+		if own := resident - shared; own-last < 256 && last-own < 256 {
 			same++
 		} else {
-			last, same = now, 0
+			last, same = own, 0
 		}
 		select {
 		case <-ctx.Done():
