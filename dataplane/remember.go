@@ -22,8 +22,18 @@ type wayCache [256]struct {
 func (w *Worker) remember(f nic.Frame, in *Input, ref flow.Ref, v *Verdict, timeout uint32) {
 	fl := in.Flow
 	lease := memo.Lease(timeout)
-	if v.Action != reason.Transmit || v.MTU != 0 || lease < 2*memo.Slack || !fl.State.Plain() || fl.State == flow.StateUnreplied && fl.SNAT == 0 {
+	if v.Action != reason.Transmit || v.MTU != 0 || lease < 2*memo.Slack || !fl.State.Plain() {
 		return
+	}
+	young := fl.State == flow.StateUnreplied && fl.SNAT == 0
+	if young {
+		// Its deadline stands, and its next packet after a while makes it a
+		// stream: until then nothing about it changes.
+		left := int32(fl.StreamFrom(timeout) - 1 - w.now)
+		if left < 2*memo.Slack {
+			return
+		}
+		lease = min(lease, uint32(left))
 	}
 	var g memo.Grant
 	id := memo.Identity{Service: fib.ID(fl.ServiceID), Backend: fib.ID(fl.BackendID), VIP: fl.VIP, SNAT: fl.SNAT}
@@ -48,7 +58,7 @@ func (w *Worker) remember(f nic.Frame, in *Input, ref flow.Ref, v *Verdict, time
 		return
 	}
 	way, ok := w.way(&id)
-	if !ok || !w.Memos.InForce(w.snapshot.Generation()) || !w.Flows.Extend(ref, fl, w.now+flow.Time(timeout+lease)) {
+	if !ok || !w.Memos.InForce(w.snapshot.Generation()) || !young && !w.Flows.Extend(ref, fl, w.now+flow.Time(timeout+lease)) {
 		return
 	}
 	k := &w.main.memoKeys[w.at]
@@ -110,7 +120,7 @@ func (w *Worker) renew(k *memo.Key, unused uint32) {
 		Local: uint16(k.Rest >> 16), Proto: uint8(k.Rest >> 8)}
 	fl := &w.found
 	ref, _, ok := w.Flows.Lookup(&key, w.Flows.Hash(&key), w.now, fl)
-	if !ok || !fl.State.Plain() {
+	if !ok || !fl.State.Plain() || fl.State == flow.StateUnreplied && fl.SNAT == 0 {
 		return
 	}
 	svc := w.snapshot.ServiceByID(fib.ID(fl.ServiceID))

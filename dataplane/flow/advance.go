@@ -144,12 +144,21 @@ func advanceStream(l life, nat bool, dir Direction, now Time, to *Timeouts) (nex
 	}
 	// The deadline of an unreplied flow that is not NAT stays where its first
 	// packet put it, so that the age can be told from it.
-	age := int32(now + Time(to.Unreplied) - l.deadline())
-	if age >= int32(min(streamAfter, to.Unreplied/2)) {
+	if !now.Before(streamFrom(l.deadline(), to.Unreplied)) {
 		return l.withState(StateStream), to.Stream, true
 	}
 	return l, 0, false
 }
+
+// streamFrom is when a packet makes an unreplied flow with this deadline, which
+// is not NAT, a stream.
+func streamFrom(deadline Time, unreplied uint32) Time {
+	return deadline - Time(unreplied) + Time(min(streamAfter, unreplied/2))
+}
+
+// StreamFrom is when a packet makes f, an unreplied flow that is not NAT, a
+// stream; unreplied is the idle time of such flows.
+func (f *Flow) StreamFrom(unreplied uint32) Time { return streamFrom(f.Deadline, unreplied) }
 
 func (l life) withState(s State) life { return l&^lifeState | life(s) }
 
