@@ -29,8 +29,9 @@ func (w *Worker) remember(f nic.Frame, in *Input, ref flow.Ref, v *Verdict, time
 	if young {
 		// Its deadline stands, and its next packet after a while makes it a
 		// stream: until then nothing about it changes.
+		// Not in the kernel: there, all flows of an age would come up at once.
 		left := int32(fl.StreamFrom(timeout) - 1 - w.now)
-		if left < 2*memo.Slack {
+		if left < 2*memo.Slack || w.Memos.InKernel() {
 			return
 		}
 		lease = min(lease, uint32(left))
