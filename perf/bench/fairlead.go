@@ -166,18 +166,23 @@ func settled(ctx context.Context, pid int) error {
 	return nil
 }
 
-// dataplane is the configuration of the data process.
-func (k *kit) dataplane(memo string) string {
+// leastMemos is how many memos Fairlead has room for in any case.
+const leastMemos = 16_384
+
+// dataplane is the configuration of the data process for so many flows.
+func (k *kit) dataplane(memo string, flows int) string {
 	options := fmt.Sprintf("[dataplane]\ncpus = [%d]\nflow_table_size = %d\n", k.cpus.worker, flowTableSize)
 	if k.hasMemo {
-		options += fmt.Sprintf("flow_memo = %q\n", memo)
+		// As an operator sizes it who knows his flows: a table that is much too
+		// large is spread over as many pages as there are flows.
+		options += fmt.Sprintf("flow_memo = %q\nflow_memo_size = %d\n", memo, max(leastMemos, flows))
 	}
 	return options
 }
 
 func fairleadConfig(k *kit, w *world, c Case, method, memo string) *rig.Config {
 	cfg := &rig.Config{
-		Options: k.dataplane(memo),
+		Options: k.dataplane(memo, c.Flows),
 		Tunnel4: w.v4.gateway,
 		Tunnel6: w.v6.gateway,
 		SNAT:    w.of(c).snat,

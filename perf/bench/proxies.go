@@ -212,7 +212,7 @@ func (w *connWorld) unpack() (undo func() error, err error) {
 
 func connConfig(k *kit, w *connWorld, method string) *rig.Config {
 	cfg := &rig.Config{
-		Options:    k.dataplane("off"),
+		Options:    k.dataplane("off", 0),
 		Interfaces: []rig.Interface{{Name: w.in.Name}, {Name: w.out.Name}},
 		Tunnel4:    host(back4, 1),
 		SNAT:       w.snat,
