@@ -108,7 +108,21 @@ type Backend struct {
 	Port    uint16 // 0: the client's destination port is kept
 	Weight  int    // 0 drains; 1 to MaxWeight
 	MTU     int    // largest IP packet the path to it carries; 0: the interface's
+
+	// Serving is how it serves at the moment. It is worked out from health and
+	// operators' settings; sources declare none.
+	Serving Serving
 }
+
+// Serving is how a backend serves at the moment. The zero value is that of one
+// that is healthy and takes its full share.
+type Serving struct {
+	Withheld int  // per mille of the backend's share of new flows that others get, 0 to 1,000; only its own slots of the table move
+	Down     bool // dead or disabled: it gets no new flows, and loses those it has as their service says
+}
+
+// Endpoint is the backend's address and port, by which it is known in its pool.
+func (b *Backend) Endpoint() netip.AddrPort { return netip.AddrPortFrom(b.Address, b.Port) }
 
 // MaxWeight is the largest weight of a backend.
 const MaxWeight = 65535
@@ -117,6 +131,13 @@ const MaxWeight = 65535
 type Pool struct {
 	Name     string
 	Backends []Backend
+
+	Check *Check // nil: backends are taken to be alive
+	// PanicThreshold is the per cent of the backends that must be alive: with
+	// fewer, all are used, for it is more likely that the checks are wrong or
+	// that the rest would be overrun. 0: never.
+	PanicThreshold int
+	SlowStart      time.Duration // in which a backend that comes alive reaches its full share; 0: at once
 }
 
 // SNAT is one address that NAT flows leave from.
