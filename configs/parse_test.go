@@ -333,6 +333,7 @@ func render(c *Config) string {
 	}
 	for _, p := range s.Pools {
 		line("[[pool]]\nname = %s", quote(p.Name))
+		renderHealth(&p, line, quote)
 		for _, e := range p.Backends {
 			at := e.Address.String()
 			if e.Port != 0 {

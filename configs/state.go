@@ -168,6 +168,7 @@ func (r *reader) pools(list []*table, s *model.State, o *origins) *names {
 				tables = append(tables, b)
 			}
 		}
+		r.poolHealth(t, &pool)
 		t.finish()
 		if named {
 			s.Pools = append(s.Pools, pool)

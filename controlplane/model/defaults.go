@@ -92,8 +92,8 @@ func (l Limits) WithDefaults() Limits {
 }
 
 // WithDefaults returns a copy of the state in which everything left out is
-// filled in: methods, policies, timeouts, SNAT ports, tunnel settings and
-// limits. The state itself is not changed; the copy shares what has no
+// filled in: methods, policies, timeouts, health checks, SNAT ports, tunnel
+// settings and limits. The state itself is not changed; the copy shares what has no
 // defaults with it.
 func (s *State) WithDefaults() *State {
 	out := *s
@@ -122,6 +122,7 @@ func (s *State) WithDefaults() *State {
 		v.Timeouts = v.Timeouts.WithDefaults(defaults)
 		out.Services[i] = v
 	}
+	out.Pools = poolsWithDefaults(s.Pools)
 	out.SNATs = make([]SNAT, len(s.SNATs))
 	for i, v := range s.SNATs {
 		if v.Ports == (PortRange{}) {

@@ -34,8 +34,10 @@ func (c *PoolChecker) Check(index int, p *Pool) []error {
 	v := &validator{state: c.state}
 	v.poolSize(index, p)
 	v.backends(index, p)
+	v.health(index, p)
 	for _, i := range c.services[p.Name] {
 		v.method(i, &c.state.Services[i], p, c.snat4, c.snat6)
+		v.checkPort(i, &c.state.Services[i], p)
 	}
 	v.foreign(index, p, c.roles)
 	return v.sorted()

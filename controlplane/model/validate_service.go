@@ -25,6 +25,7 @@ func (v *validator) pools() {
 			v.report(KindPool, i, -1, "backend", "with pool %q there are more than %d backends", p.Name, MaxBackends)
 		}
 		v.backends(i, p)
+		v.health(i, p)
 	}
 }
 
@@ -125,6 +126,7 @@ func (v *validator) services() {
 			v.report(KindService, i, -1, "pool", "service %q: there is no pool %q", svc.Name, svc.Pool)
 		case vip:
 			v.method(i, svc, pool, snat4, snat6)
+			v.checkPort(i, svc, pool)
 		}
 	}
 	v.claims()
