@@ -131,12 +131,7 @@ func (b *builder) key(members []Member, seed [2]uint64) cacheKey {
 		m := &members[i]
 		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(m.Name)))
 		buf = append(buf, m.Name...)
-		buf = binary.LittleEndian.AppendUint64(buf, uint64(m.Weight))
-		if m.Down {
-			buf = append(buf, 1)
-		} else {
-			buf = append(buf, 0)
-		}
+		buf = binary.LittleEndian.AppendUint64(buf, m.due())
 	}
 	b.sum = buf
 	return sha256.Sum256(buf)

@@ -14,7 +14,7 @@ import (
 func TestFillIsGoMaglev(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	for n, size := range sizes {
-		counts := []int{1, 2, 3, int(size) / entriesPerName, fewFor(size) + 1, int(size) / 7}
+		counts := []int{1, 2, 3, int(size) / entriesPerMember, fewFor(size) + 1, int(size) / 7}
 		if n == 0 {
 			for range 300 {
 				counts = append(counts, 1+r.IntN(40))

@@ -3,11 +3,13 @@
 // weights, over the tables of github.com/dgryski/go-maglev.
 //
 // A table depends on nothing but the members' names, weights and states and on
-// the seed, so that every node computes the same one. A member of weight w
-// enters as w virtual names. The weights are reduced first; the size of the
-// table follows from their sum, and from the configured members alone: a
-// member that goes down and comes back changes neither the size nor the place
-// of the others.
+// the seed, so that every node computes the same one. It is made in two steps.
+// The first fills a table in which all members have equal parts; its size and
+// its entries follow from the members' names alone. In the second, members that
+// are due less than that part give entries up, and those that are due more take
+// them over (share.go). So a change of weights, a member that goes down or comes
+// back, and one that begins slowly move the entries that have to move and leave
+// the others where they are.
 package maglev
 
 import (
@@ -26,27 +28,37 @@ const MaxMembers = 65535
 // MaxWeight is the largest weight of a member.
 const MaxWeight = 65535
 
-// entriesPerName is how many entries of the table a virtual name has at least
-// (paper section 5.3: with a table 100 times larger than the number of
-// backends, their shares differ by at most one per cent).
-const entriesPerName = 100
+// entriesPerMember is how many entries of the table there are for each member
+// at least (paper section 5.3: with a table 100 times larger than the number of
+// backends, their shares differ by at most one per cent). Only a pool of more
+// than 6,553 members has fewer.
+const entriesPerMember = 100
 
 // sizes is the ladder of table sizes, all prime. Few and far between: when a
-// pool grows past a rung, nearly every entry changes. The first holds a sum of
-// weights of 10, so that most pools never leave it.
+// pool grows past a rung, nearly every entry changes. The first holds 10
+// members, so that most pools never leave it.
 var sizes = [...]uint32{1009, 2003, 4001, 8009, 16001, 32003, 65537, 131101, 262147, 524309, 655373}
-
-// maxNames is how many virtual names the largest table holds at entriesPerName
-// each. Larger sums of weights are scaled down to it. Only a pool of more
-// members than this has more names, and fewer entries for each.
-const maxNames = 655373 / entriesPerName
 
 // Member is one backend of a pool.
 type Member struct {
 	Name   string // unique in the pool and the same on every node, such as address and port
-	Weight int    // 0 to MaxWeight; 0: not in the table
-	Down   bool   // not in the table for now; its weight still counts for the table's size
+	Weight int    // 0 to MaxWeight; 0: it gets no entries
+	// Withheld is how much of what its weight is due the others get, per mille:
+	// 0 to 1,000.
+	Withheld int
+	Down     bool // it gets no entries
 }
+
+// due is what the member's part of the table is proportional to.
+func (m *Member) due() uint64 {
+	if m.Down {
+		return 0
+	}
+	return uint64(m.Weight) * uint64(fullShare-m.Withheld)
+}
+
+// fullShare is Withheld of a member that gets nothing.
+const fullShare = 1000
 
 // Table is a lookup table. It is immutable.
 type Table struct {
@@ -86,30 +98,18 @@ func (b *builder) build(members []Member, seed [2]uint64) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	weights := reduce(members)
-	sum := 0
-	for _, w := range weights {
-		sum += w
-	}
-	size := sizeFor(sum)
-
-	suffix := "@" + strconv.FormatUint(seed[0], 16) + "." + strconv.FormatUint(seed[1], 16)
-	b.walks = slices.Grow(b.walks[:0], sum)
-	for _, i := range order {
-		m := &members[i]
-		if m.Down {
-			continue
-		}
-		for n := range weights[i] {
-			b.name = append(append(b.name[:0], m.Name...), '#')
-			b.name = append(strconv.AppendInt(b.name, int64(n), 10), suffix...)
-			b.walks = append(b.walks, newWalk(b.name, uint16(i), size))
-		}
-	}
-	if len(b.walks) == 0 {
+	if !slices.ContainsFunc(members, func(m Member) bool { return m.due() > 0 }) {
 		return nil, nil
 	}
+	size := sizeFor(len(members))
+	suffix := "#0@" + strconv.FormatUint(seed[0], 16) + "." + strconv.FormatUint(seed[1], 16)
+	b.walks = slices.Grow(b.walks[:0], len(members))
+	for _, i := range order {
+		b.name = append(append(b.name[:0], members[i].Name...), suffix...)
+		b.walks = append(b.walks, newWalk(b.name, uint16(i), size))
+	}
 	t := &Table{entries: b.fill(size)}
+	byDue(t.entries, members, seed)
 	t.checksum = b.checksum(members, order, seed, t.entries)
 	return t, nil
 }
@@ -129,6 +129,9 @@ func check(members []Member) ([]int, error) {
 		if m.Weight < 0 || m.Weight > MaxWeight {
 			return nil, fmt.Errorf("maglev: member %s has weight %d; it must be 0 to %d", m.Name, m.Weight, MaxWeight)
 		}
+		if m.Withheld < 0 || m.Withheld > fullShare {
+			return nil, fmt.Errorf("maglev: member %s withholds %d per mille; it must be 0 to %d", m.Name, m.Withheld, fullShare)
+		}
 		order[i] = i
 	}
 	slices.SortFunc(order, func(i, j int) int { return strings.Compare(members[i].Name, members[j].Name) })
@@ -140,47 +143,11 @@ func check(members []Member) ([]int, error) {
 	return order, nil
 }
 
-// reduce turns weights into numbers of virtual names in the same proportion:
-// divided by their greatest common divisor and, where their sum is still more
-// than maxNames, scaled down to about that, at least one for each member of
-// positive weight.
-func reduce(members []Member) []int {
-	weights := make([]int, len(members))
-	divisor, sum := 0, 0
-	for i := range members {
-		weights[i] = members[i].Weight
-		divisor = gcd(divisor, weights[i])
-	}
-	if divisor == 0 {
-		return weights
-	}
-	for i := range weights {
-		weights[i] /= divisor
-		sum += weights[i]
-	}
-	if sum <= maxNames {
-		return weights
-	}
-	for i, w := range weights {
-		if w > 0 {
-			weights[i] = max(1, (w*maxNames+sum/2)/sum) // whole numbers: the same on every machine
-		}
-	}
-	return weights
-}
-
-func gcd(a, b int) int {
-	for b != 0 {
-		a, b = b, a%b
-	}
-	return a
-}
-
-// sizeFor is the size of the table for so many virtual names: the first rung
-// with entriesPerName for each, else the last.
-func sizeFor(names int) uint32 {
+// sizeFor is the size of the table for so many members: the first rung with
+// entriesPerMember for each, else the last.
+func sizeFor(members int) uint32 {
 	for _, size := range sizes {
-		if int(size) >= names*entriesPerName {
+		if int(size) >= members*entriesPerMember {
 			return size
 		}
 	}
@@ -188,8 +155,8 @@ func sizeFor(names int) uint32 {
 }
 
 // checksum covers what the table was built from and the table itself, with the
-// members in the order of their names. Members that are not in the table count
-// only by what they do to it.
+// members in the order of their names. Members without entries count only by
+// what they do to it.
 func (b *builder) checksum(members []Member, order []int, seed [2]uint64, entries []uint16) uint64 {
 	buf := b.sum[:0]
 	buf = binary.LittleEndian.AppendUint64(buf, seed[0])
@@ -198,14 +165,14 @@ func (b *builder) checksum(members []Member, order []int, seed [2]uint64, entrie
 	n := uint16(0)
 	for _, i := range order {
 		m := &members[i]
-		if m.Weight == 0 || m.Down {
+		if m.due() == 0 {
 			continue
 		}
 		rank[i] = n
 		n++
 		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(m.Name)))
 		buf = append(buf, m.Name...)
-		buf = binary.LittleEndian.AppendUint32(buf, uint32(m.Weight))
+		buf = binary.LittleEndian.AppendUint64(buf, m.due())
 	}
 	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(entries)))
 	at := len(buf)

@@ -62,13 +62,11 @@ func TestSize(t *testing.T) {
 	}{
 		{"one member", pool(1), 1009},
 		{"ten members", pool(equalWeights(10, 1)...), 1009},
-		{"ten members of weight 7 are reduced to 1", pool(equalWeights(10, 7)...), 1009},
+		{"weights do not count", pool(equalWeights(10, 7)...), 1009},
 		{"eleven members", pool(equalWeights(11, 1)...), 2003},
-		{"a member of weight 0 counts for nothing", pool(append(equalWeights(10, 1), 0)...), 1009},
-		{"weights 10, 20, 30 are 1, 2, 3", pool(10, 20, 30), 1009},
-		{"weights 10, 11", pool(10, 11), 4001},
+		{"a member of weight 0 counts", pool(append(equalWeights(10, 1), 0)...), 2003},
 		{"1,000 members", pool(equalWeights(1000, 1)...), 131101},
-		{"weights 1 and 65535", pool(1, 65535), 655373},
+		{"weights 1 and 65535", pool(1, 65535), 1009},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if got := build(t, c.members).Size(); got != c.size {
@@ -97,6 +95,8 @@ func TestBuildRefuses(t *testing.T) {
 	}{
 		{[]Member{{Name: "a", Weight: -1}}, "maglev: member a has weight -1; it must be 0 to 65535"},
 		{[]Member{{Name: "a", Weight: 65536}}, "maglev: member a has weight 65536; it must be 0 to 65535"},
+		{[]Member{{Name: "a", Weight: 1, Withheld: -1}}, "maglev: member a withholds -1 per mille; it must be 0 to 1000"},
+		{[]Member{{Name: "a", Weight: 1, Withheld: 1001}}, "maglev: member a withholds 1001 per mille; it must be 0 to 1000"},
 		{[]Member{{Name: "b", Weight: 1}, {Name: "a", Weight: 1}, {Name: "b", Weight: 1}}, "maglev: member b is there twice"},
 		{[]Member{{Weight: 1}}, "maglev: a member has no name"},
 		{make([]Member, 65536), "maglev: 65536 members, at most 65535 fit a table"},
@@ -108,7 +108,7 @@ func TestBuildRefuses(t *testing.T) {
 }
 
 // TestShares: each member's share of the table is its share of the weights,
-// within one per cent of it where the weights are not scaled.
+// within one per cent of it and two entries.
 func TestShares(t *testing.T) {
 	for _, c := range []struct {
 		name      string
@@ -122,7 +122,7 @@ func TestShares(t *testing.T) {
 		{"100 and 1", pool(100, 1), 0.01},
 		{"10 and 11", pool(10, 11), 0.01},
 		{"1,000 mixed", pool(slices.Repeat([]int{1, 2, 5, 10}, 250)...), 0.01},
-		{"scaled: 30000, 20000, 9999", pool(30000, 20000, 9999), 0.01},
+		{"30000, 20000, 9999", pool(30000, 20000, 9999), 0.01},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			table := build(t, c.members)
@@ -132,7 +132,6 @@ func TestShares(t *testing.T) {
 			}
 			for i, n := range shares(table, len(c.members)) {
 				want := float64(table.Size()) * float64(c.members[i].Weight) / float64(sum)
-				// Two entries are allowed for rounding per name.
 				if off := math.Abs(float64(n) - want); off > want*c.tolerance+2 {
 					t.Errorf("member %d of weight %d has %d entries of %d, want %.1f", i, c.members[i].Weight, n, table.Size(), want)
 				}
@@ -145,8 +144,8 @@ func TestShares(t *testing.T) {
 func TestVeryUnequal(t *testing.T) {
 	members := pool(1, 65535, 65535, 0)
 	got := shares(build(t, members), 4)
-	if got[0] < entriesPerName/2 || got[0] > 2*entriesPerName {
-		t.Errorf("the lightest member has %d entries, want about %d", got[0], entriesPerName)
+	if got[0] != 1 {
+		t.Errorf("the lightest member has %d entries, want 1", got[0])
 	}
 	if got[3] != 0 {
 		t.Errorf("a member of weight 0 has %d entries", got[3])
@@ -236,8 +235,8 @@ func TestGolden(t *testing.T) {
 		want    uint64
 		start   []uint16
 	}{
-		{"three equal", pool(1, 1, 1), 0x2e5d50452282417a, []uint16{2, 2, 1, 0, 1, 2, 1, 2, 1, 0, 1, 1}},
-		{"weights", pool(3, 2, 1, 0), 0x61dc2880ae11510c, []uint16{2, 0, 1, 0, 0, 0, 1, 2, 1, 0, 1, 0}},
+		{"three equal", pool(1, 1, 1), 0xdc4dbf02b93f079f, []uint16{2, 2, 1, 0, 1, 2, 1, 2, 1, 0, 1, 1}},
+		{"weights", pool(3, 2, 1, 0), 0x858ed91691590f30, []uint16{2, 1, 1, 0, 1, 0, 1, 2, 1, 1, 1, 1}},
 	} {
 		table := build(t, c.members)
 		if table.Checksum() != c.want {
@@ -245,39 +244,6 @@ func TestGolden(t *testing.T) {
 		}
 		if got := table.Entries()[:len(c.start)]; !slices.Equal(got, c.start) {
 			t.Errorf("%s: table begins with %v, want %v", c.name, got, c.start)
-		}
-	}
-}
-
-// TestMinimalDisruption: when a member goes down, its entries move, and of the
-// others' only a few; when it comes back, the table is what it was.
-func TestMinimalDisruption(t *testing.T) {
-	for _, n := range []int{2, 3, 10, 100, 1000} {
-		members := pool(equalWeights(n, 1)...)
-		before := build(t, members)
-		gone := n / 2
-		members[gone].Down = true
-		after := build(t, members)
-		if after.Size() != before.Size() {
-			t.Fatalf("%d members: the size went from %d to %d", n, before.Size(), after.Size())
-		}
-		moved := 0
-		for slot, e := range before.Entries() {
-			if int(after.Entries()[slot]) == gone {
-				t.Fatalf("%d members: slot %d has the member that is down", n, slot)
-			}
-			if int(e) != gone && after.Entries()[slot] != e {
-				moved++
-			}
-		}
-		// Maglev is not perfectly minimal (paper section 5.3): some entries of
-		// the remaining members move too. They are few.
-		if limit := before.Size() / 10; moved > limit {
-			t.Errorf("%d members: %d of %d entries of other members moved, more than %d", n, moved, before.Size(), limit)
-		}
-		members[gone].Down = false
-		if again := build(t, members); !slices.Equal(again.Entries(), before.Entries()) || again.Checksum() != before.Checksum() {
-			t.Errorf("%d members: the table is not what it was after the member came back", n)
 		}
 	}
 }

@@ -1,79 +1,135 @@
 package maglev
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
+	"math/big"
 	"math/bits"
 	"slices"
 	"testing"
 )
 
 // oracle is Maglev as the paper has it (section 3.4, pseudocode 1), slow, with
-// the permutations by their formula. It shares no code with Build and works
-// the rules for weights and sizes out in its own way.
+// the permutations by their formula, and then the sharing out, by the letter of
+// its description. It shares no code with Build.
 func oracle(members []Member, seed [2]uint64) []int {
+	equal, weights, due, any := []int64{}, []int64{}, []int64{}, false
+	for _, m := range members {
+		equal, weights = append(equal, 1), append(weights, int64(m.Weight))
+		if m.Down {
+			due = append(due, 0)
+		} else {
+			due = append(due, int64(m.Weight)*int64(1000-m.Withheld))
+		}
+		any = any || due[len(due)-1] > 0
+	}
+	if !any {
+		return nil
+	}
+	table := oracleShare(oracleEqual(members, seed), equal, weights, true, seed)
+	return oracleShare(table, weights, due, false, seed)
+}
+
+// oracleShare shares a table out again. If bounded, nobody gets too much.
+func oracleShare(before []int, was, due []int64, bounded bool, seed [2]uint64) []int {
+	n, size := len(was), int64(len(before))
+	var sumWas, sumDue int64
+	for i := range was {
+		sumWas, sumDue = sumWas+was[i], sumDue+due[i]
+	}
+	table, counts := slices.Clone(before), make([]int64, n)
+	for _, owner := range before {
+		counts[owner]++
+	}
+	entitled := func(i int) int64 { // rounded to the nearest, half up, and one at least
+		if due[i] == 0 {
+			return 0
+		}
+		e := new(big.Int).Mul(big.NewInt(due[i]), big.NewInt(size))
+		e.Add(e.Mul(e, big.NewInt(2)), big.NewInt(sumDue))
+		return max(1, e.Div(e, big.NewInt(2*sumDue)).Int64())
+	}
+	mix := func(x uint64) uint64 {
+		x += 0x9e3779b97f4a7c15
+		x ^= x >> 30
+		x *= 0xbf58476d1ce4e5b9
+		x ^= x >> 27
+		x *= 0x94d049bb133111eb
+		return x ^ x>>31
+	}
+	worth := func(slot int) uint64 { return mix(mix(uint64(slot)^seed[0])^seed[1])>>32<<32 + uint64(slot) }
+	var given []int
+	most, eager := int64(0), make([]int64, n)
+	for i := range was {
+		if more := due[i]*sumWas - was[i]*sumDue; more > 0 {
+			eager[i] = max(1, more*32/max(1, was[i]))
+			most = max(most, eager[i])
+		} else if more < 0 {
+			var mine []int
+			for slot, owner := range before {
+				if owner == i {
+					mine = append(mine, slot)
+				}
+			}
+			slices.SortFunc(mine, func(a, b int) int { return cmp.Compare(worth(a), worth(b)) })
+			for int64(len(mine)) > entitled(i) {
+				given = append(given, mine[0])
+				mine = mine[1:]
+				counts[i]--
+			}
+		}
+	}
+	slices.SortFunc(given, func(a, b int) int { return cmp.Compare(worth(a), worth(b)) })
+	room := func(i int) bool { return !bounded || counts[i] < entitled(i) }
+	for _, slot := range given {
+		x, to := worth(slot), -1
+		for try := 0; try < 64 && to < 0; try++ {
+			x = mix(x)
+			m := before[int64(x>>32)*size/(1<<32)]
+			if eager[m] == 0 {
+				continue
+			}
+			limit := new(big.Int).Mul(big.NewInt(eager[m]), big.NewInt(1<<32))
+			limit.Div(limit, big.NewInt(most))
+			if int64(x&0xffffffff) < max(1, limit.Int64()) && room(m) {
+				to = m
+			}
+		}
+		if to < 0 {
+			var takers []int
+			for i := range was {
+				if eager[i] > 0 {
+					takers = append(takers, i)
+				}
+			}
+			first := int(int64(mix(x)>>32) * int64(len(takers)) / (1 << 32))
+			takers = append(takers[first:], takers[:first]...)
+			to = takers[0]
+			if at := slices.IndexFunc(takers, room); at >= 0 {
+				to = takers[at]
+			}
+		}
+		table[slot] = to
+		counts[to]++
+	}
+	return table
+}
+
+// oracleEqual is the table in which all have equal parts.
+func oracleEqual(members []Member, seed [2]uint64) []int {
 	type name struct {
 		text  string
 		owner int
 	}
-	// Reduce by trying every divisor from above.
-	sum, largest := 0, 0
-	for _, m := range members {
-		largest = max(largest, m.Weight)
-	}
-	weights := make([]int, len(members))
-	for d := largest; d > 0; d-- {
-		divides := true
-		for _, m := range members {
-			divides = divides && m.Weight%d == 0
-		}
-		if divides {
-			for i, m := range members {
-				weights[i] = m.Weight / d
-				sum += weights[i]
-			}
-			break
-		}
-	}
-	if sum > 6553 {
-		scaled := 0
-		for i, w := range weights {
-			if w == 0 {
-				continue
-			}
-			// Round half up, in whole numbers.
-			n := 0
-			for 2*(n+1)*sum <= 2*w*6553+sum-sum%2 {
-				n++
-			}
-			weights[i] = max(n, 1)
-			scaled += weights[i]
-		}
-		sum = scaled
-	}
 	var names []name
 	for i, m := range members {
-		for n := 0; n < weights[i] && !m.Down; n++ {
-			names = append(names, name{fmt.Sprintf("%s#%d@%x.%x", m.Name, n, seed[0], seed[1]), i})
-		}
+		names = append(names, name{fmt.Sprintf("%s#0@%x.%x", m.Name, seed[0], seed[1]), i})
 	}
-	if len(names) == 0 {
-		return nil
-	}
-	// By member, then by number.
-	slices.SortStableFunc(names, func(a, b name) int {
-		x, y := members[a.owner].Name, members[b.owner].Name
-		switch {
-		case x < y:
-			return -1
-		case x > y:
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(names, func(a, b name) int { return cmp.Compare(members[a.owner].Name, members[b.owner].Name) })
 	size := 655373
 	for _, prime := range []int{524309, 262147, 131101, 65537, 32003, 16001, 8009, 4001, 2003, 1009} {
-		if prime >= 100*sum {
+		if prime >= 100*len(members) {
 			size = prime
 		}
 	}
@@ -167,10 +223,17 @@ func compareWithOracle(t *testing.T, members []Member, seed [2]uint64) {
 func TestOracle(t *testing.T) {
 	downs := pool(4, 6, 8, 2)
 	downs[2].Down = true
+	slow := pool(1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1)
+	slow[3].Withheld, slow[4].Withheld, slow[5].Withheld = 950, 1000, 1
+	nearly := pool(equalWeights(40, 5)...)
+	for i := range 39 {
+		nearly[i].Down = true
+	}
 	for name, members := range map[string][]Member{
 		"none": nil, "one": pool(1), "two": pool(1, 1), "weights": pool(3, 2, 1, 0, 7),
 		"forty": pool(equalWeights(40, 5)...), "down": downs, "primes": pool(13, 17),
-		"scaled": pool(1, 65535, 30000), "scaled and down": append(pool(9999, 1, 20000), Member{Name: "z", Weight: 3, Down: true}),
+		"unequal": pool(1, 65535, 30000), "unequal and down": append(pool(9999, 1, 20000), Member{Name: "z", Weight: 3, Down: true}),
+		"slow": slow, "one of forty": nearly, "one due more": pool(append(equalWeights(200, 10), 11)...),
 	} {
 		t.Run(name, func(t *testing.T) { compareWithOracle(t, members, testSeed) })
 	}
@@ -179,15 +242,18 @@ func TestOracle(t *testing.T) {
 func FuzzBuild(f *testing.F) {
 	f.Add(uint64(0), uint64(0), []byte{})
 	f.Add(uint64(1), uint64(2), []byte{1, 1, 1})
-	f.Add(uint64(3), uint64(4), []byte{0, 255, 8, 128, 3})
+	f.Add(uint64(3), uint64(4), []byte{0, 255, 8, 128, 3, 0x41})
 	f.Fuzz(func(t *testing.T, seed0, seed1 uint64, in []byte) {
-		// A byte is a member: the low four bits its weight, the top bit down.
+		// A byte is a member: the low four bits its weight, the next three what
+		// is withheld, the top bit down.
 		members := make([]Member, 0, 16)
 		for i, b := range in {
 			if len(members) == cap(members) {
 				break
 			}
-			members = append(members, Member{Name: fmt.Sprintf("m%d", i*7919%101), Weight: int(b & 15), Down: b&128 != 0})
+			members = append(members, Member{
+				Name: fmt.Sprintf("m%d", i*7919%101), Weight: int(b & 15), Withheld: int(b>>4&7) * 142, Down: b&128 != 0,
+			})
 		}
 		compareWithOracle(t, members, [2]uint64{seed0, seed1})
 	})
