@@ -135,8 +135,8 @@ func BenchmarkChange(b *testing.B) {
 				return err
 			})
 			run("down-or-up", func(n int) error {
-				end := endpoint(&state.Pools[n/2*7919%size.services].Backends[2])
-				return r.ObserveChange(model.ObservationChange{Down: map[netip.AddrPort]bool{end: n%2 == 0}})
+				_, err := r.ApplyPools(pools(n/2, func(p *model.Pool) { p.Backends[2].Serving.Down = n%2 == 0 }))
+				return err
 			})
 			run("next-hop", func(n int) error {
 				a := state.Pools[n*7919%size.services].Backends[1].Address

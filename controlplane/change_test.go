@@ -87,40 +87,35 @@ func TestObserveChange(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	r, p, _ := started(t, state(11, 12))
-	end := netip.AddrPortFrom(backend(12).Address, 8080)
+	end := backend(12).Address
 	way := model.NextHop{Interface: "eth0", MAC: [6]byte{2, 9}, Resolved: true}
 	for _, c := range []struct {
 		name    string
 		change  model.ObservationChange
 		count   int
-		flags   uint8
 		hops    int
 		warning int
 	}{
-		{"down", model.ObservationChange{Down: map[netip.AddrPort]bool{end: true}}, 2, fib.BackendDown, 0, 1},
-		{"down again", model.ObservationChange{Down: map[netip.AddrPort]bool{end: true}}, 2, fib.BackendDown, 0, 1},
-		{"another", model.ObservationChange{Down: map[netip.AddrPort]bool{netip.AddrPortFrom(end.Addr(), 1): true}}, 2, fib.BackendDown, 0, 1},
-		{"reached", model.ObservationChange{NextHops: map[netip.Addr]model.NextHop{end.Addr(): way}}, 3, fib.BackendDown, 1, 1},
-		{"up", model.ObservationChange{Down: map[netip.AddrPort]bool{end: false}}, 4, 0, 1, 1},
-		{"all reached", model.ObservationChange{NextHops: map[netip.Addr]model.NextHop{backend(11).Address: way}}, 5, 0, 1, 0},
-		{"lost", model.ObservationChange{Lost: []netip.Addr{end.Addr()}}, 6, 0, 1, 1},
+		{"nothing", model.ObservationChange{}, 1, 0, 1},
+		{"reached", model.ObservationChange{NextHops: map[netip.Addr]model.NextHop{end: way}}, 2, 1, 1},
+		{"reached again", model.ObservationChange{NextHops: map[netip.Addr]model.NextHop{end: way}}, 2, 1, 1},
+		{"all reached", model.ObservationChange{NextHops: map[netip.Addr]model.NextHop{backend(11).Address: way}}, 3, 1, 0},
+		{"lost", model.ObservationChange{Lost: []netip.Addr{end}}, 4, 1, 1},
 	} {
 		if err := r.ObserveChange(c.change); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
-		f, _, _ := flags(p.last, 12)
-		if w := r.Status().Warnings; p.count != c.count || p.patched != c.count-1 || f != c.flags || p.nextHops() != c.hops || len(w) != c.warning {
-			t.Errorf("%s: %d generations, flags %#x, %d next hops, warnings %q", c.name, p.count, f, p.nextHops(), w)
+		if w := r.Status().Warnings; p.count != c.count || p.patched != c.count-1 || p.nextHops() != c.hops || len(w) != c.warning {
+			t.Errorf("%s: %d generations, %d next hops, warnings %q", c.name, p.count, p.nextHops(), w)
 		}
 	}
 	// What was observed in parts is what Observe compares with, and Republish uses.
 	whole := observations()
 	whole.NextHops = map[netip.Addr]model.NextHop{backend(11).Address: way}
-	whole.Down = map[netip.AddrPort]bool{netip.AddrPortFrom(end.Addr(), 1): true}
-	if err := r.Observe(whole); err != nil || p.count != 6 {
+	if err := r.Observe(whole); err != nil || p.count != 4 {
 		t.Errorf("the same observations are another generation: %v, %d", err, p.count)
 	}
-	if err := r.Republish(); err != nil || p.count != 7 || p.nextHops() != 1 {
+	if err := r.Republish(); err != nil || p.count != 5 || p.nextHops() != 1 {
 		t.Errorf("%v, %d generations, %d next hops", err, p.count, p.nextHops())
 	}
 }
@@ -192,6 +187,7 @@ func TestPatchedAgreesWithFull(t *testing.T) {
 		for _, n := range random.Perm(9)[:random.IntN(9)] {
 			back := backend(n + 1)
 			back.Weight = random.IntN(3)
+			back.Serving = model.Serving{Withheld: random.IntN(3) * 500, Down: random.IntN(4) == 0}
 			pool.Backends = append(pool.Backends, back)
 		}
 		return pool
@@ -203,7 +199,7 @@ func TestPatchedAgreesWithFull(t *testing.T) {
 		*nowA = nowA.Add(time.Duration(random.IntN(40)) * time.Second)
 		*nowB = *nowA
 		pool, address, hop := random1(), backend(1+random.IntN(9)).Address, way()
-		what, dead := random.IntN(7), random.IntN(2) == 0
+		what := random.IntN(6)
 		whole := observations()
 		whole.NextHops = map[netip.Addr]model.NextHop{address: hop, backend(3).Address: hop}
 		other := random1()
@@ -216,10 +212,8 @@ func TestPatchedAgreesWithFull(t *testing.T) {
 				_, err := r.Apply(r.with([]model.Pool{pool, other}))
 				return err
 			case 3:
-				return r.ObserveChange(model.ObservationChange{Down: map[netip.AddrPort]bool{netip.AddrPortFrom(address, 8080): dead}})
-			case 4:
 				return r.ObserveChange(model.ObservationChange{NextHops: map[netip.Addr]model.NextHop{address: hop}})
-			case 5:
+			case 4:
 				return r.Observe(whole)
 			default:
 				return r.Expire()

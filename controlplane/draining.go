@@ -17,10 +17,6 @@ type draining struct {
 	deadline time.Time
 }
 
-func (d *draining) endpoint() netip.AddrPort { return endpoint(&d.Backend) }
-
-func endpoint(b *model.Backend) netip.AddrPort { return netip.AddrPortFrom(b.Address, b.Port) }
-
 // leaving is which backends of a pool drain once its backends change from
 // before to after: those that drained already and those removed now, without
 // any that is there again or whose time is up. Of one that was removed more
@@ -31,12 +27,12 @@ func leaving(already []draining, before, after []model.Backend, timeout time.Dur
 	}
 	there := make(map[netip.AddrPort]bool, len(after))
 	for i := range after {
-		there[endpoint(&after[i])] = true
+		there[after[i].Endpoint()] = true
 	}
 	var gone []draining
 	if timeout > 0 {
 		for i := range before {
-			if e := endpoint(&before[i]); !there[e] {
+			if e := before[i].Endpoint(); !there[e] {
 				there[e] = true
 				gone = append(gone, draining{before[i], now.Add(timeout)})
 			}
@@ -44,7 +40,7 @@ func leaving(already []draining, before, after []model.Backend, timeout time.Dur
 	}
 	var left []draining
 	for _, d := range already {
-		if d.deadline.After(now) && !there[d.endpoint()] {
+		if d.deadline.After(now) && !there[d.Endpoint()] {
 			left = append(left, d)
 		}
 	}

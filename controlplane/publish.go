@@ -101,20 +101,13 @@ func (r *Reconciler) changed(change model.ObservationChange) *model.Observations
 	if change.Empty() {
 		return obs
 	}
-	obs.NextHops, obs.Down = maps.Clone(obs.NextHops), maps.Clone(obs.Down)
+	obs.NextHops = maps.Clone(obs.NextHops)
 	if obs.NextHops == nil {
 		obs.NextHops = change.NextHops
 	}
 	maps.Copy(obs.NextHops, change.NextHops)
 	for _, a := range change.Lost {
 		delete(obs.NextHops, a)
-	}
-	for end, down := range change.Down {
-		if down {
-			obs.Down[end] = true
-		} else {
-			delete(obs.Down, end)
-		}
 	}
 	return obs
 }

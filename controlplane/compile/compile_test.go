@@ -225,7 +225,7 @@ func TestLocalsOfALab(t *testing.T) {
 
 func TestBackendsOfALab(t *testing.T) {
 	state, obs := lab()
-	obs.Down = map[netip.AddrPort]bool{netip.MustParseAddrPort("198.18.10.2:8080"): true}
+	state.Pools[0].Backends[0].Serving.Down = true
 	result, s := compile(t, state, obs, nil, Options{})
 
 	first, second, third := backend(t, s, "web", "first"), backend(t, s, "web", "198.18.10.2:8080"), backend(t, s, "web", "198.18.10.3:8080")
@@ -279,7 +279,8 @@ func TestBackendsOfALab(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	state, obs := lab()
 	state.Pools[0].Backends = nil
-	obs.Down = map[netip.AddrPort]bool{netip.AddrPortFrom(ip("198.18.10.1"), 0): true, netip.AddrPortFrom(ip("198.18.10.9"), 0): true}
+	state.Pools[2].Backends[0].Serving.Down = true
+	state.Pools[2].Backends[1].Serving.Withheld = 1000
 	obs.Interfaces = obs.Interfaces[:1]
 	obs.NextHops[ip("198.18.0.1")] = model.NextHop{Interface: "front"}
 	result, s := compile(t, state, obs, nil, Options{})
@@ -306,6 +307,7 @@ func TestEqualPoolsShareATable(t *testing.T) {
 	state.Pools = append(state.Pools, model.Pool{Name: "copy", Backends: []model.Backend{
 		{Address: ip("198.18.10.1"), Port: 8080, Weight: 3},
 		{Address: ip("198.18.10.2"), Port: 8080, Weight: 3, Name: "second"},
+		{Address: ip("198.18.10.3"), Port: 8080, Weight: 0},
 	}})
 	_, s := compile(t, state, obs, nil, Options{})
 	var web, copied, plain *fib.Pool

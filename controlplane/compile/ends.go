@@ -2,10 +2,10 @@ package compile
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 
 	"fairlead/controlplane/model"
+	"fairlead/dataplane/maglev"
 	"fairlead/dataplane/packet"
 )
 
@@ -38,19 +38,14 @@ type member struct {
 	draining bool
 }
 
-// chosen reports whether the member's weight counts in the Maglev table.
-func (m *member) chosen() bool { return !m.draining && m.Weight > 0 }
-
-// down reports whether health says that the member is dead.
-func (m *member) down(verdicts map[netip.AddrPort]bool) bool {
-	return len(verdicts) > 0 && verdicts[m.endpoint()]
+// chosen reports whether the member gets new flows.
+func (m *member) chosen() bool {
+	return !m.draining && m.Weight > 0 && !m.Serving.Down && m.Serving.Withheld < maglev.FullShare
 }
 
-func (m *member) endpoint() netip.AddrPort { return netip.AddrPortFrom(m.Address, m.Port) }
-
 // appendMembers brings a pool's backends into an order that does not depend on
-// the configuration's: those that count in the table first, each part by
-// address and port. So pools that are equal have equal tables. A draining
+// the configuration's: those that the pool has first, then those that drain,
+// each part by address and port. So pools that are equal have equal tables. A draining
 // backend that serves again is left out.
 func appendMembers(out []member, backends, draining []model.Backend) []member {
 	from := len(out)
@@ -70,8 +65,8 @@ func appendMembers(out []member, backends, draining []model.Backend) []member {
 		}
 	}
 	slices.SortFunc(out[from:], func(a, b member) int {
-		if a.chosen() != b.chosen() {
-			if a.chosen() {
+		if a.draining != b.draining {
+			if b.draining {
 				return -1
 			}
 			return 1

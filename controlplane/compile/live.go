@@ -27,7 +27,6 @@ import (
 type Live struct {
 	state   *model.State // with defaults; the list of pools is its own
 	obs     *model.Observations
-	down    map[netip.AddrPort]bool
 	checker *model.PoolChecker
 	ways    ways
 	tables  *maglev.Cache
@@ -66,7 +65,7 @@ type livePool struct {
 func NewLive(r *Result, tables *maglev.Cache) *Live {
 	c := r.compiler
 	l := &Live{
-		state: c.state, obs: c.obs, down: maps.Clone(c.obs.Down), checker: model.NewPoolChecker(c.state),
+		state: c.state, obs: c.obs, checker: model.NewPoolChecker(c.state),
 		ways: c.ways, tables: tables, records: c.out, poolIndex: c.poolIndex, placed: c.placed,
 		interfaceWarnings: c.interfaceWarnings, poolWarnings: c.poolWarnings,
 		members: newSpace(len(c.out.Members), c.out.Spare.Members),
@@ -74,9 +73,6 @@ func NewLive(r *Result, tables *maglev.Cache) *Live {
 		names:   newSpace(len(c.out.Names), c.out.Spare.Names),
 
 		backendLimit: len(c.out.Backends) + c.out.Spare.Backends,
-	}
-	if l.down == nil {
-		l.down = make(map[netip.AddrPort]bool)
 	}
 	l.state.Pools = slices.Clone(l.state.Pools)
 	l.ids = &IDs{
@@ -117,7 +113,7 @@ func (l *Live) IDs() *IDs { return l.ids }
 // Observations are what is observed now. They must not be used once Change was
 // called again.
 func (l *Live) Observations() *model.Observations {
-	return &model.Observations{Interfaces: l.obs.Interfaces, NextHops: l.ways.merged(), Down: l.down}
+	return &model.Observations{Interfaces: l.obs.Interfaces, NextHops: l.ways.merged()}
 }
 
 // Difference is how other observations differ from those now. It is not ok when
@@ -126,7 +122,7 @@ func (l *Live) Difference(obs *model.Observations) (change model.ObservationChan
 	if !slices.Equal(obs.Interfaces, l.obs.Interfaces) {
 		return change, false
 	}
-	change = model.ObservationChange{NextHops: make(map[netip.Addr]model.NextHop), Down: make(map[netip.AddrPort]bool)}
+	change = model.ObservationChange{NextHops: make(map[netip.Addr]model.NextHop)}
 	for a, way := range obs.NextHops {
 		if now, has := l.ways.observedWay(a); !has || now != way {
 			change.NextHops[a] = way
@@ -145,16 +141,6 @@ func (l *Live) Difference(obs *model.Observations) (change model.ObservationChan
 	for a, c := range l.ways.changed {
 		if !c.lost {
 			lost(a)
-		}
-	}
-	for end, down := range obs.Down {
-		if down != l.down[end] {
-			change.Down[end] = down
-		}
-	}
-	for end := range l.down {
-		if !obs.Down[end] {
-			change.Down[end] = false
 		}
 	}
 	return change, true
@@ -246,7 +232,7 @@ func (l *Live) touch(i uint32, touched *[]uint32) {
 // compilation, which works on all CPUs, is not slower.
 func (l *Live) mostTouched() int { return 64 + len(l.pools)/4 }
 
-// observe takes over ways and verdicts, and finds the pools they matter to.
+// observe takes over ways, and finds the pools they matter to.
 func (l *Live) observe(t *transaction, change *Change, touched *[]uint32) error {
 	for a, way := range change.NextHops {
 		setKey(t, l.ways.changed, a, changedWay{NextHop: way})
@@ -272,16 +258,6 @@ func (l *Live) observe(t *transaction, change *Change, touched *[]uint32) error 
 	}
 	for _, a := range change.Lost {
 		if err := seen(addr(a)); err != nil {
-			return err
-		}
-	}
-	for end, down := range change.Down {
-		if down {
-			setKey(t, l.down, end, true)
-		} else {
-			dropKey(t, l.down, end)
-		}
-		if err := seen(addr(end.Addr())); err != nil {
 			return err
 		}
 	}

@@ -185,6 +185,12 @@ func (h *history) random() *Change {
 			if r.IntN(4) == 0 {
 				b.MTU = 1400
 			}
+			switch r.IntN(6) {
+			case 0:
+				b.Serving.Down = true
+			case 1:
+				b.Serving.Withheld = r.IntN(5) * 250
+			}
 			p.Backends = append(p.Backends, b)
 		}
 		has := func(b model.Backend) bool {
@@ -210,7 +216,7 @@ func (h *history) random() *Change {
 			break
 		}
 	}
-	h.obs = &model.Observations{Interfaces: h.obs.Interfaces, NextHops: maps.Clone(h.obs.NextHops), Down: maps.Clone(h.obs.Down)}
+	h.obs = &model.Observations{Interfaces: h.obs.Interfaces, NextHops: maps.Clone(h.obs.NextHops)}
 	for range r.IntN(4) {
 		a := netip.AddrFrom4([4]byte{198, 18, 3, byte(1 + r.IntN(12))})
 		if r.IntN(2) == 0 {
@@ -219,7 +225,7 @@ func (h *history) random() *Change {
 		if r.IntN(10) == 0 {
 			a = ip("198.18.0.254") // a gateway
 		}
-		switch r.IntN(3) {
+		switch r.IntN(2) {
 		case 0:
 			if c.NextHops == nil {
 				c.NextHops = make(map[netip.Addr]model.NextHop)
@@ -231,16 +237,6 @@ func (h *history) random() *Change {
 			c.Lost = append(c.Lost, a)
 			delete(c.NextHops, a)
 			delete(h.obs.NextHops, a)
-		case 2:
-			if c.Down == nil {
-				c.Down = make(map[netip.AddrPort]bool)
-			}
-			end, down := netip.AddrPortFrom(a, 0), r.IntN(2) == 0
-			c.Down[end] = down
-			delete(h.obs.Down, end)
-			if down {
-				h.obs.Down[end] = true
-			}
 		}
 	}
 	return c

@@ -43,7 +43,7 @@ func (l *Live) rebuildPool(t *transaction, i uint32, fresh func() (uint32, error
 	if p.state >= 0 {
 		list.backends = l.state.Pools[p.state].Backends
 	}
-	l.scratch.prepare(&list, &l.ways, l.down, l.tables, l.state.HashSeed)
+	l.scratch.prepare(&list, &l.ways, l.tables, l.state.HashSeed)
 	if l.scratch.err != nil {
 		return nil, l.scratch.err
 	}
@@ -114,7 +114,7 @@ func (l *Live) setBackend(t *transaction, pool, slot uint32, n int) error {
 		set(t, &l.records.Backends, append(l.records.Backends, make([]fib.Backend, missing)...))
 	}
 	before := &l.records.Backends[slot]
-	record := m.record(pool, fib.MakeID(slot, l.ids.backends.epochs[slot]), hop.down)
+	record := m.record(pool, fib.MakeID(slot, l.ids.backends.epochs[slot]))
 	held := uint32(fib.NoIndex)
 	if before.ID != 0 {
 		held = before.NextHop

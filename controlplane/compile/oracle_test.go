@@ -31,7 +31,6 @@ func randomState(r *rand.Rand) (*model.State, *model.Observations) {
 	obs := &model.Observations{
 		Interfaces: []model.Interface{{Name: "a", MTU: 1500, MAC: mac(1)}, {Name: "b", MTU: 1500, MAC: mac(2)}},
 		NextHops:   make(map[netip.Addr]model.NextHop),
-		Down:       make(map[netip.AddrPort]bool),
 	}
 	for i := range r.IntN(6) {
 		p := model.Pool{Name: fmt.Sprintf("pool-%d", i)}
@@ -41,8 +40,11 @@ func randomState(r *rand.Rand) (*model.State, *model.Observations) {
 				address = six(3, n)
 			}
 			b := model.Backend{Address: address, Weight: r.IntN(4)}
-			if r.IntN(4) == 0 {
-				obs.Down[netip.AddrPortFrom(b.Address, b.Port)] = true
+			switch r.IntN(6) {
+			case 0:
+				b.Serving.Down = true
+			case 1:
+				b.Serving.Withheld = r.IntN(3) * 500
 			}
 			if r.IntN(4) > 0 {
 				obs.NextHops[address] = model.NextHop{Interface: []string{"a", "b"}[r.IntN(2)], MAC: mac(byte(r.IntN(3))), Resolved: r.IntN(3) > 0}
@@ -179,8 +181,8 @@ func checkPicks(t *testing.T, r *rand.Rand, state *model.State, obs *model.Obser
 			continue
 		}
 		for _, b := range pool.Backends {
-			if end := netip.AddrPortFrom(b.Address, b.Port); b.Weight > 0 && !obs.Down[end] {
-				eligible[end] = true
+			if b.Weight > 0 && !b.Serving.Down && b.Serving.Withheld < 1000 {
+				eligible[b.Endpoint()] = true
 			}
 		}
 	}

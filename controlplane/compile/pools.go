@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
@@ -111,7 +110,6 @@ type prepared struct {
 type preparedHop struct {
 	hop    fib.NextHop
 	exists bool
-	down   bool
 }
 
 // prepare finds out about the first pools of lists, on all CPUs.
@@ -121,7 +119,7 @@ func (c *compiler) prepare(batch []prepared, lists []poolList) {
 	for range min(runtime.GOMAXPROCS(0), len(batch)) {
 		running.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(batch)); i = next.Add(1) - 1 {
-				batch[i].prepare(&lists[i], &c.ways, c.obs.Down, c.tables, c.state.HashSeed)
+				batch[i].prepare(&lists[i], &c.ways, c.tables, c.state.HashSeed)
 			}
 		})
 	}
@@ -130,7 +128,7 @@ func (c *compiler) prepare(batch []prepared, lists []poolList) {
 
 // prepare finds out about one pool. What the same prepared was used for before
 // is overwritten.
-func (p *prepared) prepare(list *poolList, w *ways, down map[netip.AddrPort]bool, tables *maglev.Cache, seed [2]uint64) {
+func (p *prepared) prepare(list *poolList, w *ways, tables *maglev.Cache, seed [2]uint64) {
 	p.members = appendMembers(p.members[:0], list.backends, list.draining)
 	p.hops, p.input, p.text, p.warning = p.hops[:0], p.input[:0], p.text[:0], ""
 	unreachable, first, why := 0, "", ""
@@ -143,7 +141,7 @@ func (p *prepared) prepare(list *poolList, w *ways, down map[netip.AddrPort]bool
 			}
 			unreachable++
 		}
-		p.hops = append(p.hops, preparedHop{way.hop, way.exists, m.down(down)})
+		p.hops = append(p.hops, preparedHop{way.hop, way.exists})
 	}
 	switch {
 	case unreachable == 1:
@@ -152,26 +150,29 @@ func (p *prepared) prepare(list *poolList, w *ways, down map[netip.AddrPort]bool
 		p.warning = fmt.Sprintf("pool %q: backend %s %s (and %d more cannot be reached)", list.name, first, why, unreachable-1)
 	}
 	p.table, p.err = nil, nil
-	if input := p.tableInput(); slices.ContainsFunc(input, func(m maglev.Member) bool { return !m.Down }) {
-		p.table, p.err = tables.Table(input, seed)
+	if slices.ContainsFunc(p.members, func(m member) bool { return m.chosen() }) {
+		p.table, p.err = tables.Table(p.tableInput(), seed)
 	}
 }
 
 // tableInput is what the pool's Maglev table is made of: the names of the
-// members that count are their addresses and ports, which every node knows.
+// members are their addresses and ports, which every node knows. Those that drain
+// are none of it.
 func (p *prepared) tableInput() []maglev.Member {
 	var ends []int // of the names in text
 	for i := range p.members {
 		m := &p.members[i]
-		if !m.chosen() {
-			break // those that count come first
+		if m.draining {
+			break // they come last
 		}
-		p.text = m.endpoint().AppendTo(p.text)
+		p.text = m.Endpoint().AppendTo(p.text)
 		ends = append(ends, len(p.text))
 	}
 	text, from := string(p.text), 0
 	for i, to := range ends {
-		p.input = append(p.input, maglev.Member{Name: text[from:to], Weight: p.members[i].Weight, Down: p.hops[i].down})
+		p.input = append(p.input, maglev.Member{
+			Name: text[from:to], Weight: p.members[i].Weight, Withheld: p.members[i].Serving.Withheld, Down: p.members[i].Serving.Down,
+		})
 		from = to
 	}
 	return p.input
@@ -191,7 +192,7 @@ func (c *compiler) pool(index int, p *prepared) error {
 	}
 	for i, slot := range c.out.Members[record.Members:] {
 		m := &p.members[i]
-		b := m.record(uint32(index), fib.MakeID(slot, c.ids.backends.next.epochs[slot]), p.hops[i].down)
+		b := m.record(uint32(index), fib.MakeID(slot, c.ids.backends.next.epochs[slot]))
 		if p.hops[i].exists {
 			b.NextHop = c.hops.intern(c.out, &p.hops[i].hop)
 		}
@@ -214,16 +215,18 @@ func (c *compiler) pool(index int, p *prepared) error {
 
 // record is the member's record without what other records have to be known
 // for.
-func (m *member) record(pool uint32, id fib.ID, down bool) fib.Backend {
+func (m *member) record(pool uint32, id fib.ID) fib.Backend {
 	b := fib.Backend{
 		Addr: m.end.addr, ID: id, NextHop: fib.NoIndex, Pool: pool,
 		Weight: uint32(m.Weight), Port: m.Port, MTU: uint32(m.MTU),
 	}
 	if m.draining {
 		b.Weight = 0
+	}
+	if m.draining || m.Serving.Withheld >= maglev.FullShare {
 		b.Flags |= fib.BackendDraining
 	}
-	if down {
+	if m.Serving.Down {
 		b.Flags |= fib.BackendDown
 	}
 	return b

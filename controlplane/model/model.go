@@ -193,15 +193,13 @@ type NextHop struct {
 type Observations struct {
 	Interfaces []Interface            // in the order that nic.Frame.Port counts
 	NextHops   map[netip.Addr]NextHop // by backend or gateway address
-	Down       map[netip.AddrPort]bool
 }
 
 // ObservationChange is what the node sees otherwise than before.
 type ObservationChange struct {
-	NextHops map[netip.Addr]NextHop  // ways that are new or other ones
-	Lost     []netip.Addr            // addresses that have no way any more
-	Down     map[netip.AddrPort]bool // verdicts of health: true for dead, false for alive
+	NextHops map[netip.Addr]NextHop // ways that are new or other ones
+	Lost     []netip.Addr           // addresses that have no way any more
 }
 
 // Empty reports whether nothing has changed.
-func (c *ObservationChange) Empty() bool { return len(c.NextHops)+len(c.Lost)+len(c.Down) == 0 }
+func (c *ObservationChange) Empty() bool { return len(c.NextHops)+len(c.Lost) == 0 }

@@ -127,11 +127,13 @@ func (b *builder) key(members []Member, seed [2]uint64) cacheKey {
 	buf := b.sum[:0]
 	buf = binary.LittleEndian.AppendUint64(buf, seed[0])
 	buf = binary.LittleEndian.AppendUint64(buf, seed[1])
+	common := divisor(members)
 	for i := range members {
 		m := &members[i]
 		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(m.Name)))
 		buf = append(buf, m.Name...)
-		buf = binary.LittleEndian.AppendUint64(buf, m.due())
+		buf = binary.LittleEndian.AppendUint64(buf, uint64(m.Weight/common))
+		buf = binary.LittleEndian.AppendUint64(buf, m.due(common))
 	}
 	b.sum = buf
 	return sha256.Sum256(buf)

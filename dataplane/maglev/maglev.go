@@ -49,16 +49,34 @@ type Member struct {
 	Down     bool // it gets no entries
 }
 
-// due is what the member's part of the table is proportional to.
-func (m *Member) due() uint64 {
+// due is what the member's part of the table is proportional to. Weights are
+// reduced to the terms of a divisor first, so that equal proportions give equal
+// tables.
+func (m *Member) due(divisor int) uint64 {
 	if m.Down {
 		return 0
 	}
-	return uint64(m.Weight) * uint64(fullShare-m.Withheld)
+	return uint64(m.Weight/divisor) * uint64(FullShare-m.Withheld)
 }
 
-// fullShare is Withheld of a member that gets nothing.
-const fullShare = 1000
+// divisor is the greatest that the weights have in common, 1 when all are 0.
+func divisor(members []Member) int {
+	d := 0
+	for i := range members {
+		d = gcd(d, members[i].Weight)
+	}
+	return max(1, d)
+}
+
+func gcd(a, b int) int {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// FullShare is Withheld of a member that gets nothing.
+const FullShare = 1000
 
 // Table is a lookup table. It is immutable.
 type Table struct {
@@ -98,7 +116,7 @@ func (b *builder) build(members []Member, seed [2]uint64) (*Table, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !slices.ContainsFunc(members, func(m Member) bool { return m.due() > 0 }) {
+	if !slices.ContainsFunc(members, func(m Member) bool { return m.due(1) > 0 }) {
 		return nil, nil
 	}
 	size := sizeFor(len(members))
@@ -129,8 +147,8 @@ func check(members []Member) ([]int, error) {
 		if m.Weight < 0 || m.Weight > MaxWeight {
 			return nil, fmt.Errorf("maglev: member %s has weight %d; it must be 0 to %d", m.Name, m.Weight, MaxWeight)
 		}
-		if m.Withheld < 0 || m.Withheld > fullShare {
-			return nil, fmt.Errorf("maglev: member %s withholds %d per mille; it must be 0 to %d", m.Name, m.Withheld, fullShare)
+		if m.Withheld < 0 || m.Withheld > FullShare {
+			return nil, fmt.Errorf("maglev: member %s withholds %d per mille; it must be 0 to %d", m.Name, m.Withheld, FullShare)
 		}
 		order[i] = i
 	}
@@ -162,17 +180,18 @@ func (b *builder) checksum(members []Member, order []int, seed [2]uint64, entrie
 	buf = binary.LittleEndian.AppendUint64(buf, seed[0])
 	buf = binary.LittleEndian.AppendUint64(buf, seed[1])
 	rank := make([]uint16, len(members))
+	common := divisor(members)
 	n := uint16(0)
 	for _, i := range order {
 		m := &members[i]
-		if m.due() == 0 {
+		if m.due(common) == 0 {
 			continue
 		}
 		rank[i] = n
 		n++
 		buf = binary.LittleEndian.AppendUint32(buf, uint32(len(m.Name)))
 		buf = append(buf, m.Name...)
-		buf = binary.LittleEndian.AppendUint64(buf, m.due())
+		buf = binary.LittleEndian.AppendUint64(buf, m.due(common))
 	}
 	buf = binary.LittleEndian.AppendUint32(buf, uint32(len(entries)))
 	at := len(buf)

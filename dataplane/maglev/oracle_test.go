@@ -14,6 +14,15 @@ import (
 // the permutations by their formula, and then the sharing out, by the letter of
 // its description. It shares no code with Build.
 func oracle(members []Member, seed [2]uint64) []int {
+	members = slices.Clone(members)
+	for d := 65535; d > 1; d-- { // in lowest terms
+		if !slices.ContainsFunc(members, func(m Member) bool { return m.Weight%d != 0 }) {
+			for i := range members {
+				members[i].Weight /= d
+			}
+			break
+		}
+	}
 	equal, weights, due, any := []int64{}, []int64{}, []int64{}, false
 	for _, m := range members {
 		equal, weights = append(equal, 1), append(weights, int64(m.Weight))

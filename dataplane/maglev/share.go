@@ -33,8 +33,9 @@ const probes = 64
 func byDue(entries []uint16, members []Member, seed [2]uint64) {
 	parts := make([]uint64, 3*len(members))
 	equal, weights, due := parts[:len(members)], parts[len(members):2*len(members)], parts[2*len(members):]
+	common := divisor(members)
 	for i := range members {
-		equal[i], weights[i], due[i] = 1, uint64(members[i].Weight), members[i].due()
+		equal[i], weights[i], due[i] = 1, uint64(members[i].Weight/common), members[i].due(common)
 	}
 	if !slices.ContainsFunc(weights, func(w uint64) bool { return w > 0 }) {
 		return

@@ -73,9 +73,9 @@ func TestSlowStartOnlyAdds(t *testing.T) {
 		after := build(t, members)
 		due, sum := 0, 0
 		for i := range members {
-			sum += int(members[i].due())
+			sum += int(members[i].due(1))
 		}
-		due = int(members[4].due())
+		due = int(members[4].due(1))
 		want := float64(due) * float64(after.Size()) / float64(sum)
 		if got := shares(after, len(members))[4]; math.Abs(float64(got)-want) > 2 {
 			t.Errorf("with %d per mille withheld it has %d entries, want %.0f", withheld, got, want)

@@ -89,7 +89,7 @@ method = "%[1]s"
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := `pool "many": backend far has no route (and 1 more cannot be reached)`; len(warnings) == 0 || warnings[0] != want {
+	if want := `pool "many": backend idle has no route (and 1 more cannot be reached)`; len(warnings) == 0 || warnings[0] != want {
 		t.Errorf("warnings %q", warnings)
 	}
 	return s

@@ -239,13 +239,17 @@ func newPlayer(toml string) (*player, error) {
 // compile makes the next snapshot.
 func (p *player) compile() error {
 	obs := Observations(p.cfg)
-	for _, end := range p.down {
-		if obs.Down == nil {
-			obs.Down = make(map[endpoint]bool)
+	state := p.cfg.State
+	state.Pools = slices.Clone(state.Pools)
+	for i := range state.Pools {
+		pool := &state.Pools[i]
+		pool.Backends = slices.Clone(pool.Backends)
+		for j := range pool.Backends {
+			b := &pool.Backends[j]
+			b.Serving.Down = slices.ContainsFunc(p.down, func(end string) bool { return packettest.AddrPort(end) == b.Endpoint() })
 		}
-		obs.Down[packettest.AddrPort(end)] = true
 	}
-	result, err := compile.Compile(&p.cfg.State, obs, p.ids, compile.Options{})
+	result, err := compile.Compile(&state, obs, p.ids, compile.Options{})
 	if err != nil {
 		return err
 	}
