@@ -15,6 +15,7 @@ import (
 
 	"fairlead/configs"
 	"fairlead/controlplane"
+	"fairlead/controlplane/serving"
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/ledger"
@@ -34,6 +35,8 @@ type Node struct {
 	cfg        *configs.Config
 	log        *slog.Logger
 	reconciler *controlplane.Reconciler
+	serving    *serving.Keeper
+	served     listeners
 	observer   *observer // nil before Start
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
@@ -69,6 +72,7 @@ type Node struct {
 func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
 	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1)}
 	n.reconciler = controlplane.New(n)
+	n.serving = serving.New(n.reconciler, time.Now, n.served.tell)
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())

@@ -84,7 +84,7 @@ func (o *observer) changed(view *model.Observations) {
 	o.latest = view
 	switch {
 	case first:
-		o.first <- o.node.reconciler.Start(&o.node.cfg.State, view)
+		o.first <- o.start(view)
 	case !o.holding:
 		o.tell()
 	}
@@ -142,7 +142,10 @@ func (o *observer) release(s *model.State) (changed bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.holding = false
-	changed, err = o.node.reconciler.ApplyObserved(s, o.latest)
+	err = o.node.serving.Apply(s, o.node.serving.Settings(), func(s *model.State) (err error) {
+		changed, err = o.node.reconciler.ApplyObserved(s, o.latest)
+		return err
+	})
 	o.behind = err != nil
 	return changed, err
 }

@@ -88,6 +88,9 @@ func (n *Node) tick(w *watchdog) {
 	if err := n.reconciler.Expire(); err != nil {
 		n.log.Error("drained backends could not be removed", "error", err)
 	}
+	if err := n.serving.Tick(); err != nil {
+		n.log.Error("how backends serve cannot take effect; it is tried again", "error", err)
+	}
 	n.observer.tick()
 	if time.Since(w.ports) >= portsEvery {
 		w.ports = time.Now()
