@@ -1,0 +1,48 @@
+package configs
+
+import (
+	"path"
+
+)
+
+// Store is where the desired state is kept, and what guards it: the [state]
+// table. What is desired itself is Config.State.
+type Store struct {
+	Directory    string // absolute; empty: nothing outlives the process
+	RemovalGuard int    // per cent of services, VIPs or backends that one change may remove; 100: all
+}
+
+// DefaultStateDirectory is where the desired state is kept unless the file says
+// otherwise.
+const DefaultStateDirectory = "/var/lib/fairlead"
+
+// DefaultRemovalGuard is what one change may remove unless the file says
+// otherwise, in per cent.
+const DefaultRemovalGuard = 50
+
+func (r *reader) store(t *table, s *Store) {
+	s.Directory = t.text("directory", s.Directory)
+	if s.Directory != "" && (!path.IsAbs(s.Directory) || path.Clean(s.Directory) != s.Directory) {
+		t.refuse("directory", "%q is no plain absolute path", s.Directory)
+	}
+	s.RemovalGuard = t.integer("removal_guard", s.RemovalGuard, 1, 100)
+	t.finish()
+}
+
+// StateDirectory is the state directory that a file names, even when other parts
+// of it are wrong; ok says that it could be found out.
+func StateDirectory(data []byte) (directory string, ok bool) {
+	document, err := decode(string(data))
+	if err != nil {
+		return "", false
+	}
+	r := &reader{}
+	s := Default().Store
+	sub := (&table{r: r, data: document}).sub("state", "[state]")
+	r.store(sub, &s)
+	if sub.bad {
+		return "", false
+	}
+	return s.Directory, true
+}
+

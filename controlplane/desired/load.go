@@ -1,0 +1,143 @@
+package desired
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// loaded is what a state directory holds.
+type loaded struct {
+	versions []*Version // that can be read, oldest first
+	highest  uint64     // number that was ever seen
+	notes    []string   // what could not be used, and what became of it
+	aside    bool       // something was set aside
+}
+
+// load reads the versions of the directory. A damaged one, and one that a newer
+// release wrote, is set aside; what cannot be read at all is left where it is.
+func (d *disk) load() (*loaded, error) {
+	if err := d.prepare(); err != nil {
+		return nil, err
+	}
+	names, err := d.fs.List(versionsDir)
+	if err != nil {
+		return nil, err
+	}
+	l := &loaded{}
+	for _, name := range names {
+		number, err := strconv.ParseUint(name, 10, 64)
+		if err != nil || versionFile(number) != name {
+			d.leftover(versionsDir, name)
+			continue
+		}
+		l.highest = max(l.highest, number)
+		data, err := d.fs.Read(versionsDir + "/" + name)
+		if err != nil {
+			l.note("version %d cannot be read and is left out: %v", number, err)
+			continue
+		}
+		v, err := decodeVersion(number, data)
+		if err != nil {
+			l.remove(d, number, err)
+			continue
+		}
+		l.versions = append(l.versions, v)
+	}
+	slices.SortFunc(l.versions, func(a, b *Version) int { return int(int64(a.Number) - int64(b.Number)) })
+	return l, nil
+}
+
+// leftover removes what a process that died was about to write.
+func (d *disk) leftover(dir, name string) {
+	if strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".new") {
+		d.fs.Remove(dir + "/" + name) // tried again at the next start
+	}
+}
+
+func (l *loaded) note(format string, args ...any) {
+	l.notes = append(l.notes, fmt.Sprintf(format, args...))
+}
+
+// remove sets a version aside that cannot be used.
+func (l *loaded) remove(d *disk, number uint64, why error) {
+	to, err := d.setAside(versionsDir, versionFile(number))
+	l.aside = true
+	if err != nil {
+		l.note("version %d is unusable (%v) and cannot be set aside: %v", number, why, err)
+		return
+	}
+	l.note("version %d is unusable (%v); its file is now %s", number, why, to)
+}
+
+// latest finds the newest version that can be used, and drops those from the
+// list that cannot. It is nil when there is none.
+func (l *loaded) latest(d *disk, parse Parser) *whole {
+	for n := len(l.versions) - 1; n >= 0; n-- {
+		v := l.versions[n]
+		w, err := d.whole(v, parse)
+		if err == nil {
+			err = w.validate()
+		}
+		if err == nil {
+			return w
+		}
+		l.versions = slices.Delete(l.versions, n, n+1)
+		var damaged *damagedError
+		switch {
+		case errors.As(err, &damaged):
+			if _, err := d.setAside(damaged.dir, damaged.name); err != nil {
+				l.note("%v, and cannot be set aside: %v", damaged, err)
+			}
+			l.remove(d, v.Number, err)
+		case errors.Is(err, fs.ErrNotExist):
+			l.remove(d, v.Number, err)
+		default:
+			l.note("version %d cannot be used and is left out: %v", v.Number, err)
+		}
+	}
+	return nil
+}
+
+// whole reads all declarations of a version.
+func (d *disk) whole(v *Version, parse Parser) (*whole, error) {
+	w := &whole{version: v, declarations: make(map[string]*Declaration, len(v.Sources))}
+	for source, ref := range v.Sources {
+		decl, err := d.declaration(source, ref, parse)
+		if err != nil {
+			return nil, err
+		}
+		w.declarations[source] = decl
+	}
+	w.merge()
+	return w, nil
+}
+
+// tidy notes which declarations are stored, and removes those that no version
+// refers to and nothing that was set aside could.
+func (d *disk) tidy(l *loaded) error {
+	names, err := d.fs.List(declarationsDir)
+	if err != nil {
+		return err
+	}
+	used := map[string]bool{}
+	for _, v := range l.versions {
+		for _, r := range v.refs() {
+			used[r.file()] = true
+		}
+	}
+	for _, name := range names {
+		switch {
+		case used[name]:
+			d.have[name] = true
+		case strings.HasPrefix(name, "."):
+			d.leftover(declarationsDir, name)
+		case !l.aside:
+			err = errors.Join(err, d.fs.Remove(declarationsDir+"/"+name))
+		}
+	}
+	return err
+}
