@@ -22,6 +22,7 @@ type Config struct {
 	Node       Node
 	Dataplane  Dataplane
 	XDP        XDP
+	Store      Store
 	Interfaces []Interface
 	Neighbors  []Neighbor
 	State      model.State

@@ -46,7 +46,8 @@ func Default() *Config {
 			Spin:           50 * time.Microsecond,
 			User:           "nobody",
 		},
-		XDP: XDP{PinPath: "/sys/fs/bpf/fairlead"},
+		XDP:   XDP{PinPath: "/sys/fs/bpf/fairlead"},
+		Store: Store{Directory: DefaultStateDirectory, RemovalGuard: DefaultRemovalGuard},
 		State: model.State{
 			HashSeed: parseSeed(seedText),
 			Tunnel:   model.Tunnel{GUEPort: model.DefaultGUEPort, TTL: model.DefaultTunnelTTL},

@@ -92,10 +92,7 @@ func (r *reader) onlyObjects(root *table) {
 		}
 		at := root.position()
 		if n := root.at.child(key); n != nil {
-			at = n.last().value
-			if len(n.elements) > 0 {
-				at = n.elements[0].value
-			}
+			at = n.key
 		}
 		r.report(at, "%q belongs to the node's own file; only services, pools, VIPs, SNAT addresses and timeouts can be sent", key)
 		delete(root.data, key)
@@ -126,7 +123,7 @@ func (r *reader) unknownPool(e *model.Error, s *model.State, t *table) bool {
 		names = append(names, s.Pools[i].Name)
 	}
 	pool := s.Services[e.Index].Pool
-	t.refuse("pool", "no [[pool]] has the name %q%s", pool, r.suggest(pool, names, `"%s"`))
+	r.report(t.valueAt("pool"), "pool: no [[pool]] has the name %q%s", pool, r.suggest(pool, names, `"%s"`))
 	return true
 }
 

@@ -113,6 +113,8 @@ var errorCases = []struct {
 	{"user 0", "[dataplane]\nuser = 0\n", `2:8: user: the data process must not run as root`},
 	{"user -1", "[dataplane]\nuser = -1\n", `2:8: user: -1 is out of range; it must be 1 to 4294967294`},
 	{"user empty", "[dataplane]\nuser = \"\"\n", `2:8: user: "" is not the name of a user`},
+	{"state directory", "[state]\ndirectory = \"state\"\nremoval_guard = 0\n", `2:13: directory: "state" is not a plain absolute path
+3:17: removal_guard: 0 is out of range; it must be 1 to 100`},
 	{"pin path", "[xdp]\npin_path = \"bpf/../x\"\n", `2:12: pin_path: "bpf/../x" is not a plain absolute path`},
 
 	// Interfaces and neighbours.

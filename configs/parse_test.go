@@ -34,6 +34,10 @@ user = 65534
 [xdp]
 pin_path = ""
 
+[state]
+directory = "/srv/fairlead"
+removal_guard = 100
+
 [[interface]]
 name = "eth0"
 xdp_mode = "native"
@@ -158,6 +162,7 @@ func TestEveryValue(t *testing.T) {
 			RingSize: 4096, Frames: 16384, FrameSize: 4096, Headroom: 512, FlowTableSize: 2000000, FlowMemo: FlowMemoOn, FlowMemoSize: 3000000, Queues: 4, CPUs: []int{2, 0},
 			BusyPoll: 20 * time.Microsecond, BusyPollBudget: 32, HugePages: true, User: "65534",
 		},
+		Store: Store{Directory: "/srv/fairlead", RemovalGuard: 100},
 		Interfaces: []Interface{
 			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
 			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
@@ -310,6 +315,7 @@ func render(c *Config) string {
 	line("queues = %s\ncpus = %s\nbusy_poll = %q\nbusy_poll_budget = %d", queues(d.Queues), strings.ReplaceAll(fmt.Sprint(d.CPUs), " ", ", "), d.BusyPoll, d.BusyPollBudget)
 	line("huge_pages = %t\nspin = %q\nuser = %s", d.HugePages, d.Spin, quote(d.User))
 	line("[xdp]\npin_path = %s", quote(c.XDP.PinPath))
+	line("[state]\ndirectory = %s\nremoval_guard = %d", quote(c.Store.Directory), c.Store.RemovalGuard)
 	for _, i := range c.Interfaces {
 		line("[[interface]]\nname = %s\nqueues = %s\nxdp_mode = %q\nzero_copy = %q\nxdp_tx = %q\nneed_wakeup = %t", quote(i.Name), queues(i.Queues), i.XDPMode, i.ZeroCopy, i.XDPTX, i.NeedWakeup)
 		optional("mac", i.MAC != [6]byte{}, mac(i.MAC))

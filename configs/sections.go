@@ -14,9 +14,13 @@ import (
 // has found something wrong.
 func (r *reader) config(root *table) *Config {
 	c := Default()
+	if r.objects {
+		r.onlyObjects(root)
+	}
 	r.node(root.sub("node", "[node]"), c)
 	r.dataplane(root.sub("dataplane", "[dataplane]"), &c.Dataplane)
 	r.xdp(root.sub("xdp", "[xdp]"), &c.XDP)
+	r.store(root.sub("state", "[state]"), &c.Store)
 	r.interfaces(root.list("interface", "[[interface]]"), c)
 	r.neighbors(root.list("neighbor", "[[neighbor]]"), c)
 	r.state(root, c)

@@ -1,8 +1,8 @@
 package configs
 
 import (
-	"errors"
 	"net/netip"
+	"slices"
 	"time"
 
 	"fairlead/controlplane/model"
@@ -31,32 +31,43 @@ func (r *reader) state(root *table, c *Config) {
 	timeouts := r.timeouts(root.sub("timeouts", "[timeouts]"), model.DefaultTimeouts())
 	poolNames := r.pools(root.list("pool", "[[pool]]"), s, o)
 	r.services(root.list("service", "[[service]]"), timeouts, poolNames, s, o)
-	r.validate(s, o)
+	r.origins = o
+	if r.partial && len(r.found) == 0 {
+		return
+	}
+	findings, other := errorsOf(model.Validate(s))
+	if r.partial {
+		// The file is refused as it is. All that is wrong with it is said at
+		// once, but for what other sources may have.
+		findings = slices.DeleteFunc(findings, func(e *model.Error) bool {
+			return e.Kind == model.KindService && (e.Field == "pool" || e.Field == "method" && r.objects)
+		})
+	}
+	for _, err := range other {
+		r.report(0, "%s", err)
+	}
+	r.place(findings, s, o)
 }
 
-// validate gives the model's findings their place. One that points to where a
+// place gives the model's findings their place. One that points to where a
 // value was refused already is left out.
-func (r *reader) validate(s *model.State, o *origins) {
+func (r *reader) place(findings []*model.Error, s *model.State, o *origins) {
 	refused := make(map[int]bool, len(r.found))
 	for _, f := range r.found {
 		refused[f.offset] = true
 	}
-	for _, err := range model.Validate(s) {
-		var e *model.Error
-		if !errors.As(err, &e) {
-			r.report(0, "%s", err)
-			continue
-		}
+	for _, e := range findings {
 		if o.badTranslation && e.Kind == model.KindService && e.Field == "method" {
 			continue
 		}
-		at := 0
-		if t := o.table(e); t != nil {
+		at, t := 0, o.table(e)
+		if t != nil {
 			at = t.valueAt(e.Field)
 		}
-		if !refused[at] {
-			r.report(at, "%s", e.Message)
+		if refused[at] || t != nil && r.unknownPool(e, s, t) {
+			continue
 		}
+		r.report(at, "%s", e.Message)
 	}
 }
 
@@ -236,7 +247,7 @@ func (r *reader) service(t *table, timeouts model.Timeouts, pools *names) (svc m
 	svc.Method = choice(t, "method", model.NAT, model.NAT, model.IPIP, model.GUE, model.L2)
 	ok = !t.bad
 
-	if svc.Pool != "" && !pools.set[svc.Pool] {
+	if svc.Pool != "" && !pools.set[svc.Pool] && !r.partial {
 		t.refuse("pool", "no [[pool]] has the name %q%s", svc.Pool, r.suggest(svc.Pool, pools.list, `"%s"`))
 	}
 	svc.Affinity.Enabled = choice(t, "affinity", "none", "none", "client_ip") == "client_ip"

@@ -2,7 +2,7 @@ package configs
 
 import (
 	"path"
-
+	"strings"
 )
 
 // Store is where the desired state is kept, and what guards it: the [state]
@@ -22,8 +22,8 @@ const DefaultRemovalGuard = 50
 
 func (r *reader) store(t *table, s *Store) {
 	s.Directory = t.text("directory", s.Directory)
-	if s.Directory != "" && (!path.IsAbs(s.Directory) || path.Clean(s.Directory) != s.Directory) {
-		t.refuse("directory", "%q is no plain absolute path", s.Directory)
+	if s.Directory != "" && (!path.IsAbs(s.Directory) || path.Clean(s.Directory) != s.Directory || strings.ContainsRune(s.Directory, 0)) {
+		t.refuse("directory", "%q is not a plain absolute path", s.Directory)
 	}
 	s.RemovalGuard = t.integer("removal_guard", s.RemovalGuard, 1, 100)
 	t.finish()
@@ -38,11 +38,9 @@ func StateDirectory(data []byte) (directory string, ok bool) {
 	}
 	r := &reader{}
 	s := Default().Store
-	sub := (&table{r: r, data: document}).sub("state", "[state]")
-	r.store(sub, &s)
-	if sub.bad {
+	r.store((&table{r: r, data: document}).sub("state", "[state]"), &s)
+	if len(r.found) > 0 {
 		return "", false
 	}
 	return s.Directory, true
 }
-

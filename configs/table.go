@@ -13,6 +13,10 @@ type reader struct {
 	hints int // comparisons left for suggestions
 	// known, when not nil, is told every key that a table is asked for.
 	known func(table, key string)
+
+	partial bool     // the document is one of several: it is not judged as a whole
+	objects bool     // it may have objects alone
+	origins *origins // of the state that was read
 }
 
 // hintBudget bounds the work spent on suggestions, so that a file full of
