@@ -2,6 +2,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -9,10 +10,11 @@ import (
 )
 
 func main() {
-	if err := newRoot().Execute(); err != nil {
+	err := execute(newRoot())
+	if own, is := errors.AsType[*exitError](err); err != nil && !(is && own.err == nil) {
 		fmt.Fprintln(os.Stderr, "fairlead:", err)
-		os.Exit(1)
 	}
+	os.Exit(exitCode(err))
 }
 
 func newRoot() *cobra.Command {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"os"
 	"time"
 
@@ -24,20 +22,24 @@ Time that the kernel takes to send and to receive shows as that of the system
 calls.`,
 		Args: cobra.NoArgs,
 	}
-	socket := c.Flags().String("socket", api.DefaultSocket, "Unix socket of the node's admin API")
+	node := nodeFlag(c)
 	seconds := c.Flags().Int("seconds", 10, "how long to record, 1 to 60")
 	output := c.Flags().StringP("output", "o", "profile.pb.gz", "file to write")
-	c.RunE = func(*cobra.Command, []string) error { return profile(*socket, *seconds, *output) }
+	c.RunE = func(*cobra.Command, []string) error { return profile(node, *seconds, *output) }
 	return c
 }
 
-func profile(socket string, seconds int, output string) error {
+func profile(node *nodeFlags, seconds int, output string) error {
 	if most := int(api.MaxProfile.Seconds()); seconds < 1 || seconds > most {
-		return fmt.Errorf("--seconds is to be 1 to %d", most)
+		return usageError("--seconds is to be 1 to %d", most)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Duration(seconds)*time.Second+profileGrace)
+	client, err := node.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := askContext(time.Duration(seconds)*time.Second + profileGrace)
 	defer cancel()
-	recorded, err := api.NewClient(socket).Profile(ctx, seconds)
+	recorded, err := client.Profile(ctx, seconds)
 	if err != nil {
 		return err
 	}

@@ -82,7 +82,7 @@ func serve(ctx context.Context, n *node.Node, path, socket string, reload <-chan
 		func() error { return reloadOn(ctx, n, path, reload, log) },
 	}
 	if socket != "" {
-		parts = append(parts, func() error { return api.Serve(ctx, socket, n) })
+		parts = append(parts, func() error { return api.Serve(ctx, apiConfig(socket, log), n) })
 	}
 	ended := make(chan error)
 	for _, part := range parts {
@@ -97,6 +97,11 @@ func serve(ctx context.Context, n *node.Node, path, socket string, reload <-chan
 	}
 	log.Info("fairlead stops")
 	return errors.Join(errs...)
+}
+
+// apiConfig is where and to whom the node answers.
+func apiConfig(socket string, log *slog.Logger) api.Config {
+	return api.Config{Socket: socket, Version: node.Version, Log: log}
 }
 
 // reloadOn reads the configuration again on each signal.

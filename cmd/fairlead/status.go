@@ -1,19 +1,18 @@
 package main
 
 import (
-	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"fairlead/cmd/fairlead/internal/output"
 	"fairlead/controlplane/api"
 )
 
@@ -23,41 +22,36 @@ func newStatus() *cobra.Command {
 		Short: "Show how a running node is: services, backends, and where every packet went",
 		Args:  cobra.NoArgs,
 	}
-	socket := c.Flags().String("socket", api.DefaultSocket, "Unix socket of the node's admin API")
-	format := c.Flags().StringP("output", "o", "table", "table or json")
+	node, out := nodeFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		defer cancel()
-		s, err := api.NewClient(*socket).Status(ctx)
+		client, err := node.client()
 		if err != nil {
 			return err
 		}
-		switch *format {
-		case "table":
-			return writeStatus(os.Stdout, s)
-		case "json":
-			e := json.NewEncoder(os.Stdout)
-			e.SetIndent("", "  ")
-			return e.Encode(s)
+		ctx, cancel := askContext(askWithin)
+		defer cancel()
+		s, err := client.Status(ctx)
+		if err != nil {
+			return err
 		}
-		return fmt.Errorf("unknown output format %q: it is table or json", *format)
+		return out.Write(os.Stdout, s, func(w io.Writer) error { return writeStatus(w, out, s) })
 	}
 	return c
 }
 
-func writeStatus(out io.Writer, s *api.Status) error {
+func writeStatus(out io.Writer, o *output.Options, s *api.Status) error {
 	fmt.Fprintf(out, "node %s, version %s, up %v\n", s.Node, s.Version, (time.Duration(s.UptimeMS) * time.Millisecond).Round(time.Second))
 	fmt.Fprintf(out, "generation: published %d, acknowledged %d\n", s.Generation.Published, s.Generation.Acknowledged)
 	fmt.Fprintf(out, "data process: pid %d, uid %d, %d workers, replaced %d times\n\n", s.Data.PID, s.Data.UID, s.Data.Workers, s.Data.Restarts)
-	t := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "SERVICE\tVIP\tPORTS\tMETHOD\tBACKEND\tSTATE\tWEIGHT\tFLOWS\tPACKETS\tBYTES\tDROPS")
+	t := o.Table("SERVICE", "VIP", "PORTS", "METHOD", "BACKEND", "STATE", ">WEIGHT", ">FLOWS", ">PACKETS", ">BYTES", ">DROPS")
+	n := func(v uint64) string { return strconv.FormatUint(v, 10) }
 	for _, v := range s.Services {
-		fmt.Fprintf(t, "%s\t%s\t%s/%s\t%s\t\t\t\t%d\t%d\t%d\t%d\n", v.Name, v.VIP, v.Ports, v.Protocol, v.Method, v.Flows, v.Packets, v.Bytes, v.Drops)
+		t.Row(v.Name, v.VIP, v.Ports+"/"+v.Protocol, v.Method, "", "", "", n(v.Flows), n(v.Packets), n(v.Bytes), n(v.Drops))
 		for _, b := range v.Backends {
-			fmt.Fprintf(t, "\t\t\t\t%s\t%s\t%d\t%d\t%d\t%d\t%d\n", b.Name, b.State, b.Weight, b.Flows, b.Packets, b.Bytes, b.Drops)
+			t.Row("", "", "", "", b.Name, b.State, n(uint64(b.Weight)), n(b.Flows), n(b.Packets), n(b.Bytes), n(b.Drops))
 		}
 	}
-	if err := t.Flush(); err != nil {
+	if err := t.Flush(out); err != nil {
 		return err
 	}
 	l := &s.Ledger

@@ -2,89 +2,119 @@ package api
 
 import (
 	"context"
-	"encoding/json"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
-	"strconv"
 	"time"
 )
 
 // DefaultSocket is where a node listens for its command line.
 const DefaultSocket = "/run/fairlead/fairlead.sock"
 
-// Provider is the running node.
-type Provider interface {
-	Status() Status
-	// Profile has the data process record its CPU time for so long, and
-	// returns the recording in the format of pprof.
-	Profile(ctx context.Context, length time.Duration) ([]byte, error)
+// Config is where and to whom a node answers.
+type Config struct {
+	Socket  string // path of the Unix socket; empty: none
+	Group   string // that may open the socket, by name or number; empty: the node's own
+	Access  Access
+	TCP     *TCP   // nil: none
+	Version string // of the program, for the document
+	Log     *slog.Logger
 }
 
-// MaxProfile is the longest profile that a node records.
-const MaxProfile = time.Minute
+// Provider is the running node: one small interface for each thing that it can
+// be asked for or told.
+type Provider interface {
+	StatusProvider
+	ServiceProvider
+	Profiler
+}
 
-// Serve answers on a Unix socket, which only root and its group may use, until
-// ctx ends. A socket file that nobody listens on any more is replaced.
-func Serve(ctx context.Context, socket string, node Provider) error {
-	l, err := listen(socket)
-	if err != nil {
-		return fmt.Errorf("admin API: %w", err)
-	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		json.NewEncoder(w).Encode(node.Status())
-	})
-	mux.HandleFunc("POST /v1/debug/profile", func(w http.ResponseWriter, r *http.Request) { profile(w, r, node) })
-	server := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	stopped := context.AfterFunc(ctx, func() { server.Close() })
-	defer stopped()
-	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+// NewRouter registers every endpoint of a node.
+func NewRouter(node Provider) *Router {
+	r := &Router{}
+	registerStatus(r, node)
+	registerServices(r, node)
+	registerProfile(r, node)
+	return r
+}
+
+// Serve answers until ctx ends.
+func Serve(ctx context.Context, c Config, node Provider) error {
+	if err := serve(ctx, c, NewRouter(node)); err != nil {
 		return fmt.Errorf("admin API: %w", err)
 	}
 	return nil
 }
 
-// profile answers with a CPU profile of as many seconds as the query says.
-func profile(w http.ResponseWriter, r *http.Request, node Provider) {
-	seconds, err := strconv.Atoi(r.URL.Query().Get("seconds"))
-	length := time.Duration(seconds) * time.Second
-	if err != nil || seconds < 1 || length > MaxProfile {
-		http.Error(w, fmt.Sprintf("seconds is to be 1 to %d", int(MaxProfile.Seconds())), http.StatusBadRequest)
-		return
+// serve answers by a router. What it returns when ctx ends is nil, after the
+// last handler has returned.
+func serve(ctx context.Context, c Config, r *Router) error {
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
-	recorded, err := node.Profile(r.Context(), length)
+	h, err := r.handler(c.Version, c.TCP, c.Log)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
+		return err
 	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Write(recorded)
+	listeners, err := c.open()
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler: h, ConnContext: callerOfConn,
+		ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute, IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog: slog.NewLogLogger(c.Log.Handler(), slog.LevelDebug),
+	}
+	stopped := context.AfterFunc(ctx, func() { server.Close() })
+	defer stopped()
+	ended := make(chan error)
+	for _, l := range listeners {
+		go func() { ended <- server.Serve(l) }()
+	}
+	var errs []error
+	for range listeners {
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			errs = append(errs, err)
+			server.Close()
+		}
+	}
+	h.active.Wait() // their connections are closed, and the contexts of their requests have ended
+	return errors.Join(errs...)
 }
 
-func listen(socket string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(socket), 0o755); err != nil {
-		return nil, err
+// open opens the listeners: all, or none.
+func (c *Config) open() (list []net.Listener, err error) {
+	defer func() {
+		if err != nil {
+			for _, l := range list {
+				l.Close()
+			}
+		}
+	}()
+	counted := &limits{each: make(map[string]int)}
+	if c.Socket != "" {
+		l, err := listen(c.Socket, c.Group)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, &limitedListener{Listener: l, limits: counted, policy: newPolicy(c.Access, c.Log), log: c.Log})
 	}
-	if c, err := net.Dial("unix", socket); err == nil {
-		c.Close()
-		return nil, fmt.Errorf("%s is in use: another fairlead runs", socket)
+	if c.TCP != nil {
+		if err := c.TCP.check(); err != nil {
+			return list, err
+		}
+		certificates, err := newCertificates(*c.TCP, c.Log)
+		if err != nil {
+			return list, err
+		}
+		l, err := net.Listen("tcp", c.TCP.Listen)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, tls.NewListener(&limitedListener{Listener: l, limits: counted, log: c.Log}, certificates.server()))
 	}
-	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.Listen("unix", socket)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(socket, 0o660); err != nil {
-		l.Close()
-		return nil, err
-	}
-	return l, nil
+	return list, nil
 }

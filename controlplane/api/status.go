@@ -1,44 +1,101 @@
-// Package api is the admin API of a running node: HTTP and JSON over a Unix
-// socket, and its client, which the command line uses.
+// Package api is the admin API of a running node: HTTP and JSON on a Unix
+// socket, or on TCP with mutual TLS, and its client, which the command line
+// uses. Endpoints are registered with what they take and answer; the OpenAPI
+// document that the node serves is made of that.
 package api
 
-// Status is what a node tells of itself.
-type Status struct {
-	Node       string            `json:"node"`
-	Version    string            `json:"version"`
-	UptimeMS   int64             `json:"uptimeMs"`
+import (
+	"context"
+	"net/http"
+)
+
+// StatusProvider says how the node is.
+type StatusProvider interface {
+	Summary(ctx context.Context) (Summary, error)
+}
+
+func registerStatus(r *Router, node StatusProvider) {
+	Handle(r, Endpoint{
+		Method: http.MethodGet, Path: "/v1/status", Role: ReadOnly, Tag: "node", Summary: "How the node is",
+		Description: "The node as a whole, and where every packet went. Its services and backends are counted here, and listed by /v1/services and /v1/backends.",
+		Examples:    []Example{{Path: "/v1/status"}},
+	}, func(ctx context.Context, _ struct{}) (Summary, error) { return node.Summary(ctx) })
+}
+
+// Health is how the node is, in one word.
+type Health string
+
+// How a node can be.
+const (
+	HealthOK       Health = "ok"       // everything is as it is wanted
+	HealthDegraded Health = "degraded" // it serves, and something needs a look
+	HealthFailing  Health = "failing"  // a service, or the node, does not serve
+)
+
+// Condition is one thing that keeps a node from being as it is wanted.
+type Condition struct {
+	Health  Health `json:"health" enum:"degraded,failing" doc:"How bad it is."`
+	Subject string `json:"subject" doc:"What it is about: data process, generation, service NAME, ..."`
+	Message string `json:"message"`
+}
+
+// Summary is what a node tells of itself as a whole.
+type Summary struct {
+	Node       string            `json:"node" doc:"Name of the node."`
+	Version    string            `json:"version" doc:"Version of its program."`
+	UptimeMS   int64             `json:"uptimeMs" doc:"Milliseconds since the node began."`
+	Health     Health            `json:"health" enum:"ok,degraded,failing" doc:"The worst of the conditions."`
+	Conditions []Condition       `json:"conditions" doc:"What is not as it is wanted; at most 100."`
 	Generation Generation        `json:"generation"`
 	Data       DataProcess       `json:"dataProcess"`
 	Interfaces []Interface       `json:"interfaces"`
+	Counts     Counts            `json:"counts"`
 	Ledger     Ledger            `json:"ledger"`
-	Workers    []Worker          `json:"workers"` // by queue number; they add up to the ledger, but for workers of earlier layouts
-	Services   []Service         `json:"services"`
-	Steering   map[string]uint64 `json:"steering"` // the XDP program's counters, all interfaces together
-	Sockets    map[string]uint64 `json:"sockets"`  // the kernel's counters of the AF_XDP sockets, all together
-	Warnings   []string          `json:"warnings,omitempty"`
+	Workers    []Worker          `json:"workers" doc:"By queue number; they add up to the ledger, but for workers of earlier layouts."`
+	Steering   map[string]uint64 `json:"steering" doc:"The XDP program's counters, all interfaces together."`
+	Sockets    map[string]uint64 `json:"sockets" doc:"The kernel's counters of the AF_XDP sockets, all together."`
+	Warnings   []string          `json:"warnings,omitempty" doc:"What the configuration in force is warned of."`
+}
+
+// Counts says how many there are.
+type Counts struct {
+	Services   int `json:"services"`
+	Pools      int `json:"pools"`
+	Backends   int `json:"backends" doc:"In all pools; of them:"`
+	Up         int `json:"up"`
+	Down       int `json:"down"`
+	Draining   int `json:"draining"`
+	Unresolved int `json:"unresolved" doc:"The way to them is not known."`
+}
+
+// Status is a node as a whole with all of its services, as Client.Status
+// gathers it.
+type Status struct {
+	Summary
+	Services []Service `json:"services"`
 }
 
 // Generation says how far the desired state has come.
 type Generation struct {
 	Published    uint64 `json:"published"`
-	Acknowledged uint64 `json:"acknowledged"` // the lowest that a worker decides by
+	Acknowledged uint64 `json:"acknowledged" doc:"The lowest that a worker decides by."`
 }
 
 // DataProcess is the process that forwards.
 type DataProcess struct {
-	PID      int `json:"pid"`
+	PID      int `json:"pid" doc:"0: there is none at the moment."`
 	UID      int `json:"uid"`
 	Workers  int `json:"workers"`
-	Restarts int `json:"restarts"` // times it was replaced
+	Restarts int `json:"restarts" doc:"Times it was replaced."`
 }
 
 // Interface is one interface of the node.
 type Interface struct {
 	Name   string `json:"name"`
-	Index  int    `json:"index"`
+	Index  int    `json:"index" doc:"The kernel's number; 0: it is not there."`
 	MAC    string `json:"mac"`
 	MTU    int    `json:"mtu"`
-	Queues int    `json:"queues"`
+	Queues int    `json:"queues" doc:"Those that have a worker."`
 }
 
 // Ledger accounts for every frame; it balances when Difference is 0. On a node
@@ -46,13 +103,13 @@ type Interface struct {
 // counting while the numbers are read.
 type Ledger struct {
 	Received    uint64            `json:"received"`
-	Created     uint64            `json:"created"`
+	Created     uint64            `json:"created" doc:"Frames made here: replies, fragments."`
 	Transmitted uint64            `json:"transmitted"`
-	Passed      uint64            `json:"passed"`
+	Passed      uint64            `json:"passed" doc:"Handed to the host."`
 	Dropped     uint64            `json:"dropped"`
 	InFlight    uint64            `json:"inFlight"`
-	Difference  int64             `json:"difference"`
-	Reasons     map[string]uint64 `json:"reasons"` // of all frames, by stable name; zeros left out
+	Difference  int64             `json:"difference" doc:"Received and created, less all others; 0 when it balances."`
+	Reasons     map[string]uint64 `json:"reasons" doc:"Of all frames, by stable name; zeros are left out."`
 }
 
 // Worker is one worker's part of the ledger: how evenly the NIC spreads packets
@@ -61,35 +118,4 @@ type Worker struct {
 	Received    uint64 `json:"received"`
 	Transmitted uint64 `json:"transmitted"`
 	Dropped     uint64 `json:"dropped"`
-}
-
-// Service is one service with its backends.
-type Service struct {
-	Name     string    `json:"name"`
-	VIP      string    `json:"vip"`
-	Protocol string    `json:"protocol"`
-	Ports    string    `json:"ports"` // one port, first-last, or "all"
-	Method   string    `json:"method"`
-	Pool     string    `json:"pool"`
-	Table    string    `json:"table"` // checksum of the Maglev table; equal on every node with an equal pool
-	Flows    uint64    `json:"flows"` // new flows since the node started
-	Packets  uint64    `json:"packets"`
-	Bytes    uint64    `json:"bytes"`
-	Drops    uint64    `json:"drops"`
-	Backends []Backend `json:"backends"`
-}
-
-// Backend is one backend of a service's pool. Backends of a pool that several
-// services use count for all of them.
-type Backend struct {
-	Name     string  `json:"name"`
-	Address  string  `json:"address"`
-	Port     uint16  `json:"port,omitempty"`
-	Weight   uint32  `json:"weight"`
-	State    string  `json:"state"`    // up, down, draining, unresolved
-	Expected float64 `json:"expected"` // its share of the Maglev table, 0 to 1
-	Flows    uint64  `json:"flows"`
-	Packets  uint64  `json:"packets"`
-	Bytes    uint64  `json:"bytes"`
-	Drops    uint64  `json:"drops"`
 }

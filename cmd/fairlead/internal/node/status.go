@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"strconv"
@@ -20,17 +21,6 @@ var Version = "dev"
 // between.
 const servicesAtOnce = 16
 
-// Status implements api.Provider. It looks at services a few at a time, so that
-// no change waits for the status of a large node: each service is as it was at
-// one moment, not all of them at the same.
-func (n *Node) Status() api.Status {
-	s := n.summary()
-	for first, more := 0, true; more; first += servicesAtOnce {
-		more = n.lookAt(first, func(v *view, svc *fib.Service) { s.Services = append(s.Services, v.service(svc)) })
-	}
-	return s
-}
-
 // lookAt calls f for the services in some slots from first on, and reports
 // whether there are slots after these.
 func (n *Node) lookAt(first int, f func(*view, *fib.Service)) (more bool) {
@@ -49,12 +39,20 @@ func (n *Node) lookAt(first int, f func(*view, *fib.Service)) (more bool) {
 	return last < len(services)
 }
 
-// summary is the status without services.
-func (n *Node) summary() api.Status {
+// Summary implements api.StatusProvider.
+func (n *Node) Summary(context.Context) (api.Summary, error) {
+	s, missing := n.summary()
+	s.Counts = n.counts(&s)
+	n.judge(&s, missing)
+	return s, nil
+}
+
+// summary is what the node knows of itself, and the interfaces that are missing.
+func (n *Node) summary() (s api.Summary, missing []string) {
 	r := n.reconciler.Status()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	s := api.Status{
+	s = api.Summary{
 		Node: n.cfg.Node.Name, Version: Version, UptimeMS: time.Since(n.started).Milliseconds(),
 		Generation: api.Generation{Published: r.Generation}, Warnings: r.Warnings, Steering: n.steering(), Sockets: n.socketStatistics(),
 	}
@@ -64,9 +62,12 @@ func (n *Node) summary() api.Status {
 	for i := range n.ports {
 		p := &n.ports[i]
 		s.Interfaces = append(s.Interfaces, api.Interface{Name: p.Name, Index: p.index, MAC: net.HardwareAddr(p.mac[:]).String(), MTU: p.mtu, Queues: p.queues})
+		if p.index == 0 {
+			missing = append(missing, p.Name)
+		}
 	}
 	if n.counters == nil || n.image.snapshot == nil {
-		return s
+		return s, missing
 	}
 	s.Generation.Acknowledged = ^uint64(0)
 	for i := range n.counters.Workers {
@@ -75,7 +76,7 @@ func (n *Node) summary() api.Status {
 		s.Workers = append(s.Workers, api.Worker{Received: l.Received, Transmitted: l.Sum(reason.Transmit), Dropped: l.Sum(reason.Drop)})
 	}
 	s.Ledger = n.ledger()
-	return s
+	return s, missing
 }
 
 func (n *Node) ledger() api.Ledger {
@@ -93,44 +94,6 @@ func (n *Node) ledger() api.Ledger {
 		}
 	}
 	return l
-}
-
-func (v *view) service(svc *fib.Service) api.Service {
-	snap := v.snapshot
-	pool := snap.Pool(svc.Pool)
-	tally := v.counters.Service(svc.ID.Slot())
-	out := api.Service{
-		Name: snap.Name(svc.Name), VIP: snap.LocalByID(svc.Local).Addr.String(), Protocol: protocolName(svc.Proto),
-		Ports: portsText(svc), Method: svc.Method.String(), Pool: snap.Name(pool.Name), Table: fmt.Sprintf("%016x", pool.Checksum),
-		Flows: tally.Flows, Packets: tally.Packets, Bytes: tally.Bytes, Drops: tally.Drops,
-	}
-	share := make([]int, pool.MemberCount)
-	table := snap.Table(pool)
-	for _, member := range table {
-		share[member]++
-	}
-	for i, slot := range snap.Members(pool) {
-		out.Backends = append(out.Backends, v.backend(snap.Backend(slot), float64(share[i])/float64(max(1, len(table)))))
-	}
-	return out
-}
-
-func (v *view) backend(b *fib.Backend, expected float64) api.Backend {
-	snap := v.snapshot
-	tally := v.counters.Backend(b.ID.Slot())
-	state := "up"
-	switch hop := snap.NextHop(b.NextHop); {
-	case b.Flags&fib.BackendDown != 0:
-		state = "down"
-	case b.Flags&fib.BackendDraining != 0 || b.Weight == 0:
-		state = "draining"
-	case hop == nil || hop.Resolved == 0:
-		state = "unresolved"
-	}
-	return api.Backend{
-		Name: snap.BackendName(b), Address: b.Addr.String(), Port: b.Port, Weight: b.Weight, State: state, Expected: expected,
-		Flows: tally.Flows, Packets: tally.Packets, Bytes: tally.Bytes, Drops: tally.Drops,
-	}
 }
 
 func (n *Node) steering() map[string]uint64 {

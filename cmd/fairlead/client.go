@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"fairlead/controlplane/api"
+)
+
+// askWithin is how long a command waits for an answer that comes at once.
+const askWithin = 30 * time.Second
+
+// nodeFlags say which node a command speaks to.
+type nodeFlags struct {
+	socket, server, cert, key, ca string
+}
+
+// nodeFlag adds the flags that say which node a command speaks to.
+func nodeFlag(c *cobra.Command) *nodeFlags {
+	f := &nodeFlags{}
+	socket := os.Getenv("FAIRLEAD_SOCKET")
+	if socket == "" {
+		socket = api.DefaultSocket
+	}
+	c.Flags().StringVar(&f.socket, "socket", api.DefaultSocket, "Unix socket of the node's admin API; FAIRLEAD_SOCKET in the environment is another default")
+	f.socket = socket
+	c.Flags().StringVar(&f.server, "server", "", "node on TCP, https://HOST:PORT, in place of the socket; needs --cert, --key and --ca")
+	c.Flags().StringVar(&f.cert, "cert", "", "certificate to show to the node, a PEM file")
+	c.Flags().StringVar(&f.key, "key", "", "key of --cert, a PEM file")
+	c.Flags().StringVar(&f.ca, "ca", "", "authority that signs nodes' certificates, a PEM file")
+	return f
+}
+
+// client is a client of the node that the flags say.
+func (f *nodeFlags) client() (*api.Client, error) {
+	given := 0
+	for _, path := range []string{f.cert, f.key, f.ca} {
+		if path != "" {
+			given++
+		}
+	}
+	switch {
+	case f.server == "" && given == 0:
+		return api.NewClient(f.socket), nil
+	case f.server == "":
+		return nil, usageError("--cert, --key and --ca are for --server")
+	case given < 3:
+		return nil, usageError("--server needs --cert, --key and --ca")
+	}
+	c, err := api.NewTLSClient(f.server, f.cert, f.key, f.ca)
+	if err != nil {
+		return nil, exitWith(exitUsage, err)
+	}
+	return c, nil
+}
+
+// askContext is for one answer that comes at once.
+func askContext(within time.Duration) (context.Context, context.CancelFunc) {
+	ctx, stop := interruptible()
+	ctx, cancel := context.WithTimeout(ctx, within)
+	return ctx, func() { cancel(); stop() }
+}
+
+// interruptible is for what goes on until it is interrupted.
+func interruptible() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+}
