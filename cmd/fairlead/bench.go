@@ -57,22 +57,22 @@ together can.`,
 func receiver(transmit bool, to string) (net.HardwareAddr, error) {
 	switch {
 	case transmit && to == "":
-		return nil, fmt.Errorf("--transmit needs --to, the Ethernet address to send to")
+		return nil, usageError("--transmit needs --to, the Ethernet address to send to")
 	case !transmit && to != "":
-		return nil, fmt.Errorf("--to says where frames are sent: it needs --transmit")
+		return nil, usageError("--to says where frames are sent: it needs --transmit")
 	case !transmit:
 		return nil, nil
 	}
 	mac, err := net.ParseMAC(to)
 	if err != nil {
-		return nil, fmt.Errorf("--to: %q is no Ethernet address", to)
+		return nil, usageError("--to: %q is no Ethernet address", to)
 	}
 	return mac, nil
 }
 
 func runBench(o selftest.Options, format string) error {
 	if format != "table" && format != "json" {
-		return fmt.Errorf("unknown output format %q: it is table or json", format)
+		return usageError("unknown output format %q: it is table or json", format)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()

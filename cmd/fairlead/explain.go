@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -35,7 +36,7 @@ that the configuration gives in [[interface]] and [[neighbor]].`,
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		q, err := parseFlow(args)
 		if err != nil {
-			return err
+			return exitWith(exitUsage, err)
 		}
 		return runExplain(*path, *format, q, os.Stdout)
 	}
@@ -73,7 +74,7 @@ func parseEnd(text string) (netip.AddrPort, error) {
 
 func runExplain(path, format string, q explain.Query, out io.Writer) error {
 	if format != "text" && format != "json" {
-		return fmt.Errorf("unknown output format %q: it is text or json", format)
+		return usageError("unknown output format %q: it is text or json", format)
 	}
 	cfg, err := configs.Load(path)
 	if err != nil {
@@ -84,6 +85,9 @@ func runExplain(path, format string, q explain.Query, out io.Writer) error {
 		return err
 	}
 	e, err := explain.Explain(snapshot, q)
+	if errors.Is(err, explain.ErrQuery) {
+		return exitWith(exitUsage, err)
+	}
 	if err != nil {
 		return err
 	}

@@ -145,7 +145,7 @@ func TestExplainUsage(t *testing.T) {
 		{"203.0.113.9:1 tcp", `accepts 3 arg(s), received 2`},
 	} {
 		r := fairlead(t, dir, append([]string{"explain", "-c", "f.toml"}, words(c.args)...)...)
-		if r.code != 1 || r.stdout != "" || r.stderr != "fairlead: "+c.want+"\n" {
+		if r.code != 2 || r.stdout != "" || r.stderr != "fairlead: "+c.want+"\n" {
 			t.Errorf("%s: exit status %d, %q, want %q", c.args, r.code, r.stderr, c.want)
 		}
 	}

@@ -371,7 +371,11 @@ func TestReplayUsage(t *testing.T) {
 			write(t, dir, "f.toml", []byte(c.config))
 			write(t, dir, "in", content)
 			r := fairlead(t, dir, append([]string{"replay", "-c", "f.toml"}, c.args...)...)
-			if r.code != 1 || lastLine(r.stderr) != c.want {
+			code := 1
+			if c.args == nil {
+				code = 2
+			}
+			if r.code != code || lastLine(r.stderr) != c.want {
 				t.Errorf("exit status %d, %q; want %q", r.code, r.stderr, c.want)
 			}
 			if !bytes.Equal(read(t, dir, "in"), content) {
