@@ -54,7 +54,7 @@ func newCrew(t testing.TB, workers, flows int, kind memoKind, b *fib.Builder) *c
 		t.Fatal(err)
 	}
 	if kind != memoOff {
-		cfg := memo.Config{Entries: c.memory(memo.EntriesFor(2*flows) * memo.EntrySize), Routes: c.memory(memoRoutes * memo.RouteSize), Seed: memo.Seed{5, 6}}
+		cfg := memo.Config{Entries: c.memory(memo.Bytes(memo.EntriesFor(2 * flows))), Routes: c.memory(memoRoutes * memo.RouteSize), Seed: memo.Seed{5, 6}}
 		if kind == memoShared {
 			cfg.Counts = c.memory(memoRoutes * memo.CountSize)
 		}

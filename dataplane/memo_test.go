@@ -134,6 +134,10 @@ func memosChangeNothing(t *testing.T, seed uint64) {
 	services = services[:9] // few, so that flows get old
 	with, without := makeNode(t, nictest.Config{}, true, services...), makeNode(t, nictest.Config{}, false, services...)
 	both := []*node{with, without}
+	if seed%2 == 1 {
+		with.useMemos(growingMemos(t))
+		without.useMemos(nil)
+	}
 	for _, n := range both {
 		n.b.Timeouts[0].UDP, n.b.Timeouts[0].UDPStream = 3_600_000, 3_600_000
 		n.b.NextHops = append(n.b.NextHops, fib.NextHop{DstMAC: [6]byte{2, 0, 0, 0, 2, 9}, SrcMAC: ourMAC1, Port: 1, Resolved: 1, MTU: 1500})
@@ -163,6 +167,9 @@ func memosChangeNothing(t *testing.T, seed uint64) {
 	for _, n := range both {
 		n.check()
 	}
+	if seed%2 == 1 && with.memos.Len() < 64 {
+		t.Errorf("the table has grown from 4 to %d entries: the test is not what it claims to be", with.memos.Len())
+	}
 	l := with.ledger
 	t.Logf("%d frames, %d by a memo", l.Received, l.ByMemo)
 	if plain := l.Ended[reason.ForwardFlow] + l.Ended[reason.ReplyFlow]; l.ByMemo < plain/3 {
@@ -172,6 +179,19 @@ func memosChangeNothing(t *testing.T, seed uint64) {
 	if *l != *without.ledger {
 		t.Errorf("with memos the ledger is\n%+v\nwithout\n%+v", *l, *without.ledger)
 	}
+}
+
+// growingMemos is a table that begins to use four of its entries.
+func growingMemos(t *testing.T) *memo.Table {
+	t.Helper()
+	const entries = 4096
+	mem := alignedBytes(memo.Bytes(entries))
+	binary.NativeEndian.PutUint64(mem[entries*memo.EntrySize:], 1)
+	memos, err := memo.New(memo.Config{Entries: mem, Routes: alignedBytes(64 * memo.RouteSize), Seed: memo.Seed{3, 4}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return memos
 }
 
 // same compares what two nodes did in a round.
@@ -289,7 +309,7 @@ func TestIdleTimesSeeKernelTraffic(t *testing.T) {
 	svc := testService{vip: "198.18.100.1", proto: packet.ProtoUDP, port: 80, method: fib.MethodNAT, backends: []string{"198.18.10.11:80"}}
 	n := makeNode(t, nictest.Config{}, false, svc)
 	n.quiet = true
-	entries := alignedBytes(64 * memo.EntrySize)
+	entries := alignedBytes(memo.Bytes(64))
 	memos, err := memo.New(memo.Config{Entries: entries, Routes: alignedBytes(4 * memo.RouteSize), Counts: alignedBytes(4 * memo.CountSize)})
 	if err != nil {
 		t.Fatal(err)

@@ -84,11 +84,16 @@ func (t *Table) Put(k *Key, hash uint64, way Way, g *Grant, now, lease flow.Time
 		return t.entries[at].put(k, way, g, now, lease)
 	}
 	for i := range 4 {
-		e := &t.entries[t.place(hash, i)]
-		if t.vacant(atomic.LoadUint64(&e[wordControl]), now) {
+		at := t.place(hash, i)
+		e := &t.entries[at]
+		if t.vacant(atomic.LoadUint64(&e[wordControl]), now) || t.strayed(at) {
+			if i >= 2 {
+				t.crowded(now)
+			}
 			return e.put(k, way, g, now, lease)
 		}
 	}
+	t.crowded(now)
 	return false
 }
 
@@ -140,9 +145,16 @@ func (e *entry) says(g *Grant) bool {
 // Drop forgets the memo of a key. An entry that is being written now is left to
 // its writer, who looks at the flow afterwards.
 func (t *Table) Drop(k *Key) {
-	hash := t.Hash(k)
+	hash, sets := t.Hash(k), t.sets()
+	t.dropIn(sets, k, hash)
+	if t.justGrown() {
+		t.dropIn(sets>>1, k, hash)
+	}
+}
+
+func (t *Table) dropIn(sets uint64, k *Key, hash uint64) {
 	for i := range 4 {
-		e := &t.entries[t.place(hash, i)]
+		e := &t.entries[placeIn(sets, hash, i)]
 		for e.has(k) {
 			old := atomic.LoadUint64(&e[wordControl])
 			if old>>genAt&genMask == 0 || atomic.CompareAndSwapUint64(&e[wordControl], old, (old+1)&seqMask) {

@@ -26,7 +26,7 @@ const fillAtOnce = 4 << 20
 // worker that came upon a page which is not there would wait for milliseconds
 // while the kernel clears it.
 func NewLater(directions, routes int, seed Seed) (t *Table, fill func(stop <-chan struct{}), err error) {
-	entries, err := hugeMemory(EntriesFor(directions) * EntrySize)
+	entries, err := hugeMemory(Bytes(EntriesFor(directions)))
 	if err != nil {
 		return nil, nil, fmt.Errorf("memo: entries: %w", err)
 	}

@@ -12,7 +12,7 @@ import (
 // itself: without this, one packet of the flow goes up to be decided upon
 // whenever a lease is over.
 func (t *Table) Recent(i, n int, now flow.Time, renew func(k *Key, unused uint32)) {
-	for at := i; at < min(i+n, len(t.entries)); at++ {
+	for at := i; at < min(i+n, t.Len()); at++ {
 		e := &t.entries[at]
 		use := atomic.LoadUint64(&e[wordUse])
 		if use&forKernel == 0 {
@@ -31,8 +31,8 @@ func (t *Table) Recent(i, n int, now flow.Time, renew func(k *Key, unused uint32
 	}
 }
 
-// Len is the number of entries.
-func (t *Table) Len() int { return len(t.entries) }
+// Len is the number of entries in use.
+func (t *Table) Len() int { return int(t.sets()+1) * 2 }
 
 // Renew prolongs the memo of a key to a new end of its lease. What is said of
 // Put holds here too.

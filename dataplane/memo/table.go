@@ -13,12 +13,14 @@ import (
 // from any goroutine.
 type Table struct {
 	entries []entry
-	sets    uint64 // number of sets - 1
+	inUse   *uint64 // number of sets in use - 1, shared with the kernel; see grow.go
+	most    uint64  // number of all sets - 1
 	seed    Seed
 	kernel  bool        // the XDP program has the table too
 	counts  []Count     // of the kernel, those of a CPU together
 	ready   atomic.Bool // the memory is there
 	ways
+	growth
 }
 
 // Sizes of an entry, a route and a count in bytes.
@@ -33,7 +35,7 @@ const MaxRoutes = 1 << 16
 
 // Config is the memory a table lies in.
 type Config struct {
-	Entries []byte // a power of two of entries, at least 2
+	Entries []byte // Bytes of a power of two of entries, at least 2
 	Routes  []byte // 1 to MaxRoutes routes
 	Seed    Seed
 	Counts  []byte // one for each route and CPU of the kernel's; nil when the memory is no XDP program's
@@ -48,13 +50,18 @@ func EntriesFor(directions int) int {
 	return 1 << bits.Len(uint(max(directions, 1)*2-1))
 }
 
+// Bytes is the memory for so many entries: one more is for how many of them are
+// in use.
+func Bytes(entries int) int { return (entries + 1) * EntrySize }
+
 // New lays a table over its memory. What another process has left there is
-// void: all its routes are made invalid.
+// void: all its routes are made invalid. But as many entries are in use as it
+// had grown to.
 func New(cfg Config) (*Table, error) {
-	entries, routes := len(cfg.Entries)/EntrySize, len(cfg.Routes)/RouteSize
+	entries, routes := len(cfg.Entries)/EntrySize-1, len(cfg.Routes)/RouteSize
 	switch {
 	case entries < 2 || entries&(entries-1) != 0 || len(cfg.Entries)%EntrySize != 0:
-		return nil, fmt.Errorf("memo: memory of %d bytes does not hold a power of two of entries", len(cfg.Entries))
+		return nil, fmt.Errorf("memo: memory of %d bytes is not for a power of two of entries", len(cfg.Entries))
 	case cfg.Counts != nil && len(cfg.Counts) < routes*CountSize:
 		return nil, fmt.Errorf("memo: memory of %d bytes does not hold counts for %d routes", len(cfg.Counts), routes)
 	case routes < 1 || routes > MaxRoutes:
@@ -64,8 +71,10 @@ func New(cfg Config) (*Table, error) {
 	}
 	t := &Table{
 		entries: unsafe.Slice((*entry)(unsafe.Pointer(&cfg.Entries[0])), entries),
-		sets:    uint64(entries/2 - 1), seed: cfg.Seed, kernel: cfg.Counts != nil,
+		inUse:   (*uint64)(unsafe.Pointer(&cfg.Entries[entries*EntrySize])),
+		most:    uint64(entries/2 - 1), seed: cfg.Seed, kernel: cfg.Counts != nil,
 	}
+	t.begin()
 	if t.kernel {
 		t.counts = unsafe.Slice((*Count)(unsafe.Pointer(&cfg.Counts[0])), len(cfg.Counts)/CountSize/routes*routes)
 	}
@@ -84,12 +93,15 @@ func (t *Table) InKernel() bool { return t.kernel }
 func (t *Table) Hash(k *Key) uint64 { return Hash(k, &t.seed) }
 
 // A key has four places: two neighbours in each of two sets.
-func (t *Table) first(hash uint64) uint64 { return hash&t.sets<<1 | hash>>63 }
+func (t *Table) first(hash uint64) uint64 { return hash&t.sets()<<1 | hash>>63 }
 
-func (t *Table) place(hash uint64, i int) uint64 {
-	at := hash & t.sets << 1
+func (t *Table) place(hash uint64, i int) uint64 { return placeIn(t.sets(), hash, i) }
+
+// placeIn is the i-th place of a key among so many sets, less one.
+func placeIn(sets, hash uint64, i int) uint64 {
+	at := hash & sets << 1
 	if i >= 2 {
-		at = hash >> 32 & t.sets << 1
+		at = hash >> 32 & sets << 1
 	}
 	return at | (hash>>63 ^ uint64(i&1))
 }

@@ -49,6 +49,7 @@ func TestHashSpreads(t *testing.T) {
 		"random": func(int) Key { return Key{random.Uint64(), random.Uint64(), random.Uint64() &^ 0xff} },
 	} {
 		m, way := table(t, n)
+		*m.inUse = m.most
 		placed, first := 0, 0
 		for i := range n {
 			k := make(i)
@@ -162,7 +163,7 @@ func kernelTable(t *testing.T, routes int) *Table {
 		at := (64 - uintptr(unsafe.Pointer(&words[0]))%64) % 64 / 8
 		return unsafe.Slice((*byte)(unsafe.Pointer(&words[at])), size)
 	}
-	m, err := New(Config{Entries: memory(16 * EntrySize), Routes: memory(routes * RouteSize), Counts: memory(2 * routes * CountSize)})
+	m, err := New(Config{Entries: memory(Bytes(16)), Routes: memory(routes * RouteSize), Counts: memory(2 * routes * CountSize)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -246,13 +247,13 @@ func TestAccount(t *testing.T) {
 // TestNewRefuses asserts that wrong memory is refused with its reason, and that
 // the routes another process has left are void.
 func TestNewRefuses(t *testing.T) {
-	good := Config{Entries: make([]byte, 4*EntrySize), Routes: make([]byte, RouteSize)}
+	good := Config{Entries: make([]byte, Bytes(4)), Routes: make([]byte, RouteSize)}
 	for _, c := range []struct {
 		edit func(*Config)
 		want string
 	}{
-		{func(c *Config) { c.Entries = c.Entries[:3*EntrySize] }, "memo: memory of 192 bytes does not hold a power of two of entries"},
-		{func(c *Config) { c.Entries = nil }, "memo: memory of 0 bytes does not hold a power of two of entries"},
+		{func(c *Config) { c.Entries = c.Entries[:4*EntrySize] }, "memo: memory of 256 bytes is not for a power of two of entries"},
+		{func(c *Config) { c.Entries = nil }, "memo: memory of 0 bytes is not for a power of two of entries"},
 		{func(c *Config) { c.Routes = nil }, "memo: memory for 0 routes, 1 to 65536 are possible"},
 		{func(c *Config) { c.Counts = make([]byte, 1) }, "memo: memory of 1 bytes does not hold counts for 1 routes"},
 	} {

@@ -163,6 +163,7 @@ func (p *program) set(t testing.TB, key memo.Key, route memo.Route, nat, viaHi, 
 		set = hash >> 32
 	}
 	clear(p.entries)
+	p.entries[entryCount][0] = entryCount/2 - 1 // all sets are in use
 	p.entries[set%(entryCount/2)*2+hash>>41&1] = [8]uint64{
 		key.Hi, key.Lo, key.Rest,
 		uint64(uint32(monotonic(t)+60000))<<32 | generation<<8,

@@ -44,6 +44,10 @@ func (c *MemoConfig) check() error {
 
 // MemoMaps are the maps of flow memos. Whoever has a descriptor can map one
 // with mmap, to read and to write, without any privilege.
+//
+// The last of the entries is none: its first word is how many sets are in use,
+// less one. User space writes it; the programs look for memos in these sets
+// alone.
 type MemoMaps struct {
 	Entries, Routes, Counts SharedMap
 	CPUs                    int // Counts has Routes.Len elements for each: those of CPU c begin at c * Routes.Len
@@ -155,7 +159,7 @@ func (m *memo) size(spec *ebpf.CollectionSpec) {
 	if m.cfg == nil {
 		return
 	}
-	spec.Maps[objectMapMemoEntries].MaxEntries = uint32(m.cfg.Entries)
+	spec.Maps[objectMapMemoEntries].MaxEntries = uint32(m.cfg.Entries + 1)
 	spec.Maps[objectMapMemoRoutes].MaxEntries = uint32(m.cfg.Routes)
 	spec.Maps[objectMapMemoCounts].MaxEntries = uint32(m.cfg.Routes * m.cpus)
 }

@@ -89,6 +89,7 @@ func newMemoLab(t *testing.T) *memoLab {
 	l.entries = mapMemory[objectMemoEntry](t, maps.Entries)
 	l.routes = mapMemory[objectMemoRoute](t, maps.Routes)
 	l.counts = mapMemory[objectMemoCount](t, maps.Counts)
+	l.clear()
 	return l
 }
 
@@ -110,6 +111,7 @@ func mapMemory[T any](t testing.TB, m SharedMap) []T {
 // clear forgets everything.
 func (l *memoLab) clear() {
 	clear(l.entries)
+	l.entries[memoEntries].KeyHi = memoEntries/2 - 1 // all sets are in use
 	clear(l.routes)
 	clear(l.counts)
 }

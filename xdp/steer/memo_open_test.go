@@ -45,7 +45,7 @@ func TestMemoMaps(t *testing.T) {
 	}
 	m, ok := s.Memo()
 	want := MemoMaps{
-		Entries: SharedMap{m.Entries.FD, 64, 64}, Routes: SharedMap{m.Routes.FD, 3, 128},
+		Entries: SharedMap{m.Entries.FD, 64 + 1, 64}, Routes: SharedMap{m.Routes.FD, 3, 128},
 		Counts: SharedMap{m.Counts.FD, 3 * cpus, 64}, CPUs: cpus,
 	}
 	if !ok || m != want || want.Routes.Bytes() != 384 {

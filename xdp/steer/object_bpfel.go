@@ -109,6 +109,7 @@ type objectScratch struct {
 	KeyLo        uint64
 	KeyRest      uint64
 	Hash         uint64
+	Sets         uint64
 	Place        uint32
 	_            [4]byte
 	Control      uint64

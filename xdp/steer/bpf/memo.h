@@ -102,7 +102,7 @@ _Static_assert(sizeof(struct memo_route) == 128, "a route is two cache lines");
 _Static_assert(sizeof(struct memo_count) == 64, "a count is one cache line");
 
 // Set before loading.
-const volatile __u32 memo_sets = 0;       // sets of two entries, a power of two; 0: no memos
+const volatile __u32 memo_sets = 0;       // sets of two entries, a power of two; 0: no memos. How many are in use is the first word of the entry behind them
 const volatile __u32 memo_routes_len = 0; // length of memo_routes
 const volatile __u64 memo_seed[2] = {};
 const volatile __u32 memo_tx_back = 0; // XDP_TX sends frames back by the program's interface
@@ -159,7 +159,7 @@ static __always_inline int memo_is_at(struct scratch *s, const int place)
 	__u64 hash = s->hash;
 	struct memo_entry *e;
 
-	s->place = ((place < 2 ? hash : hash >> 32) & (memo_sets - 1)) * 2 + (hash >> 63 ^ (place & 1));
+	s->place = ((place < 2 ? hash : hash >> 32) & s->sets) * 2 + (hash >> 63 ^ (place & 1));
 	settled();
 	e = bpf_map_lookup_elem(&memo_entries, &scratch_of(s)->place);
 	if (!e)
@@ -174,6 +174,14 @@ static __always_inline int memo_is_at(struct scratch *s, const int place)
 // pointer that may be missing be looked up once more anyway.
 static __noinline int memo_find(struct scratch *s)
 {
+	struct memo_entry *in_use;
+
+	s->place = memo_sets * 2;
+	settled();
+	in_use = bpf_map_lookup_elem(&memo_entries, &scratch_of(s)->place);
+	if (!in_use)
+		return 0;
+	s->sets = in_use->key_hi & (memo_sets - 1);
 	s->hash = memo_hash(s);
 	settled();
 	return memo_is_at(s, 0) || memo_is_at(s, 1) || memo_is_at(s, 2) || memo_is_at(s, 3);

@@ -46,6 +46,7 @@ struct scratch {
 	__u64 key_lo;
 	__u64 key_rest;
 	__u64 hash;
+	__u64 sets; // in use, less one
 	__u32 place; // of its entry
 
 	// What its memo says.
