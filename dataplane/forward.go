@@ -58,7 +58,7 @@ func (w *Worker) sendOne(frame nic.Frame, info *packet.Info, v *Verdict, to hop)
 		return
 	}
 	w.tally(frame, v)
-	w.trace(frame, v)
+	w.trace(sent, to.port, v)
 	w.send(sent, to.port, v.Reason)
 }
 
@@ -91,7 +91,7 @@ func (w *Worker) encapsulate(frame nic.Frame, info *packet.Info, v *Verdict, to 
 // fragmented, into fragments and sends each (RFC 791 section 3.2).
 func (w *Worker) sendFragments(frame nic.Frame, info *packet.Info, v *Verdict, to hop) {
 	w.tally(frame, v)
-	w.trace(frame, v)
+	w.trace(frame, noPort, v)
 	piece := *info
 	for int(piece.IPLen) > int(v.MTU) {
 		addr, ok := w.Pool.Get()
@@ -128,6 +128,9 @@ func (w *Worker) sendPiece(frame nic.Frame, piece *packet.Info, v *Verdict, to h
 		w.lose(frame, r)
 		return
 	}
+	if w.tapped {
+		w.Taps.NoteLeft(w.Pool.Bytes(sent), to.port)
+	}
 	w.send(sent, to.port, v.Reason)
 }
 
@@ -158,8 +161,9 @@ func (w *Worker) answer(frame nic.Frame, in *Input, v *Verdict) {
 		w.fail(frame, v, r)
 		return
 	}
-	w.trace(frame, v)
-	w.send(nic.Frame{Addr: base + uint64(buf.Start), Len: uint32(buf.Len())}, frame.Port, v.Reason)
+	reply := nic.Frame{Addr: base + uint64(buf.Start), Len: uint32(buf.Len()), Port: frame.Port}
+	w.trace(reply, frame.Port, v)
+	w.send(reply, frame.Port, v.Reason)
 }
 
 // hop finds where a packet leaves: towards its backend by the snapshot, back
@@ -230,7 +234,7 @@ func (w *Worker) end(frame nic.Frame, v *Verdict) {
 			w.Counters.Backends[v.Backend].Drops++
 		}
 	}
-	w.trace(frame, v)
+	w.trace(frame, noPort, v)
 	w.Counters.Ledger.Ended[v.Reason]++
 	w.Pool.Put(frame.Addr)
 }
@@ -245,12 +249,6 @@ func (w *Worker) discard(frame nic.Frame, r reason.Reason) {
 func (w *Worker) fail(frame nic.Frame, v *Verdict, r reason.Reason) {
 	v.drop(r)
 	w.end(frame, v)
-}
-
-func (w *Worker) trace(frame nic.Frame, v *Verdict) {
-	if w.Trace != nil {
-		w.Trace(w.Pool.Base(frame.Addr), *v)
-	}
 }
 
 // tally counts a packet that is carried.

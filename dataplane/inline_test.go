@@ -13,7 +13,7 @@ import (
 var hotInlined = map[string][]string{
 	".": {
 		"target", "isTransport", "isICMP", "isLaterFragment", "isNeighborSolicitation", "opens", "restarts", "answers", "limited",
-		"drop", "(*Verdict).drop", "(*Verdict).answer", "(*flowTimeouts).of", "(*Worker).tally",
+		"drop", "(*Verdict).drop", "(*Verdict).answer", "(*flowTimeouts).of", "(*Worker).tally", "(*Worker).trace",
 		"(*Worker).toBackend", "(*Worker).toClient",
 	},
 	"./fib": {
@@ -27,7 +27,7 @@ var hotInlined = map[string][]string{
 
 // hotFiles are the files in which nothing may go to the heap.
 var hotFiles = []string{
-	"classify.go", "decide.go", "decide_icmp.go", "forward.go", "handle.go", "limiter.go", "transmit.go", "verdict.go",
+	"classify.go", "decide.go", "decide_icmp.go", "forward.go", "handle.go", "limiter.go", "transmit.go", "verdict.go", "watch.go",
 	"fib/lookup.go", "flow/lookup.go", "flow/advance.go", "flow/change.go", "flow/hash.go", "flow/peers.go", "flow/bind.go", "flow/insert.go", "flow/record.go",
 }
 

@@ -25,6 +25,9 @@ func (w *Worker) remember(f nic.Frame, in *Input, ref flow.Ref, v *Verdict, time
 	if v.Action != reason.Transmit || v.MTU != 0 || lease < 2*memo.Slack || !fl.State.Plain() {
 		return
 	}
+	if w.tapped && w.Memos.InKernel() && w.Taps.Withholds(fl.ServiceID, fl.BackendID, fl.Client) {
+		return
+	}
 	young := fl.State == flow.StateUnreplied && fl.SNAT == 0
 	if young {
 		// Its deadline stands, and its next packet after a while makes it a

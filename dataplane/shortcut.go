@@ -101,10 +101,13 @@ func (w *Worker) shortcut(b *batch, i int) bool {
 	if r.Op == memo.NATReply {
 		why = reason.ReplyFlow
 	}
-	if w.Trace != nil {
-		w.Trace(w.Pool.Base(f.Addr), verdictOf(r, why))
+	sent := nic.Frame{Addr: uint64(at), Len: uint32(length), Port: f.Port}
+	if w.watched {
+		v := verdictOf(r, why)
+		w.at = i
+		w.show(sent, r.Port, &v)
 	}
-	w.send(nic.Frame{Addr: uint64(at), Len: uint32(length), Port: f.Port}, r.Port, why)
+	w.send(sent, r.Port, why)
 	return true
 }
 

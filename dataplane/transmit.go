@@ -22,6 +22,7 @@ const transmitTries = 8
 // receive takes one batch from the worker's i-th queue.
 func (w *Worker) receive(i int) int {
 	b := &w.main
+	w.queue = uint16(i)
 	b.n = w.Queues[i].Queue.Receive(b.frames[:])
 	if b.n == 0 {
 		return 0
@@ -106,6 +107,9 @@ func (w *Worker) kickLeft() {
 
 // lose ends the journey of a frame that could not be sent.
 func (w *Worker) lose(f nic.Frame, r reason.Reason) {
+	if w.tapped {
+		w.showLost(f, r)
+	}
 	w.Counters.Ledger.Ended[r]++
 	w.Pool.Put(f.Addr)
 }

@@ -14,6 +14,7 @@ import (
 	"fairlead/dataplane/packet"
 	"fairlead/dataplane/reason"
 	"fairlead/dataplane/rewrite"
+	"fairlead/dataplane/tap"
 )
 
 // Config is what a worker works with. All of it is required unless it says
@@ -41,6 +42,9 @@ type Config struct {
 	// Trace, if not nil, is told how each frame's journey ended, by the
 	// address of its chunk, before the frame is sent or freed.
 	Trace func(chunk uint64, v Verdict)
+
+	// Taps, if not nil, is shown the packets that somebody wants to see.
+	Taps *tap.Writer
 }
 
 // PortQueue is one queue of one port. A worker has the same queue number of
@@ -65,6 +69,9 @@ type Worker struct {
 
 	now     flow.Time
 	answers limiter
+	tapped  bool      // somebody wants to see packets
+	watched bool      // tapped, or there is a Trace
+	queue   uint16    // the queue that the batch came from
 	at      int       // the place in its batch of the packet in hand
 	memo    memo.Memo // of the packet in hand
 	ways    wayCache
@@ -178,6 +185,7 @@ func (w *Worker) Step() int {
 		w.adopt(s)
 	}
 	w.now = w.Clock()
+	w.look()
 	work := w.complete()
 	w.expireHeld()
 	for i := range w.Queues {
@@ -206,6 +214,9 @@ func (w *Worker) Step() int {
 // many of their cache misses under way at a time.
 func (w *Worker) process(b *batch) {
 	w.touchFrames(b)
+	if w.tapped {
+		w.keep(b)
+	}
 	w.findShortcuts(b)
 	for _, i := range b.slow[:b.slows] {
 		w.classify(b, int(i))

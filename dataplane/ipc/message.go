@@ -18,7 +18,7 @@ type Kind string
 // Messages to the data process. Setup comes first, then one Worker message for
 // each worker, then the first FIB; forwarding starts with it.
 const (
-	KindSetup  Kind = "setup"  // Setup; descriptors: flow table, counters, admission, and those of Memo
+	KindSetup  Kind = "setup"  // Setup; descriptors: flow table, counters, admission, taps, and those of Memo
 	KindWorker Kind = "worker" // WorkerSetup; descriptors: UMEM, then one socket a queue
 	KindFIB    Kind = "fib"    // FIB; descriptor: the sealed image
 	KindPatch  Kind = "patch"  // Patch: the image that rests was patched and is to be in force
@@ -47,6 +47,7 @@ type Setup struct {
 	Resume   bool  `json:"resume"`         // a data process used these rings before: recover who owns each frame
 	Memos    int   `json:"memos"`          // directions of flows to remember verdicts for
 	Accounts int   `json:"accounts"`       // bytes of the queues' accounts of new connections
+	Taps     int   `json:"taps"`           // bytes of the memory by which packets are looked at
 	Memo     *Memo `json:"memo,omitempty"` // the XDP program's memory for them, nil when it forwards nothing itself
 }
 

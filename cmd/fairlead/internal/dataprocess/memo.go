@@ -17,9 +17,9 @@ const privateRoutes = 16384
 // descriptorsOf is how many descriptors a setup comes with.
 func descriptorsOf(s *ipc.Setup) int {
 	if s.Memo != nil {
-		return 6
+		return 7
 	}
-	return 3
+	return 4
 }
 
 // makeMemos makes the table of flow memos: in the XDP program's memory, which

@@ -33,6 +33,7 @@ type process struct {
 	workers   []*worker
 	memos     *memo.Table
 	accounts  []xdp.Admission // of new connections, shared with the XDP program
+	taps      taps
 	running   sync.WaitGroup
 	stopping  chan struct{} // closed when the process is to end
 	images    images
@@ -94,6 +95,7 @@ func (p *process) prepare() error {
 		}()
 	}
 	p.keepAccount()
+	p.sweepForTaps()
 	return p.ready(generation, recovered, lost)
 }
 
@@ -137,7 +139,10 @@ func (p *process) receiveSetup() error {
 	if p.accounts, err = mapAccounts(m.FDs[2], s.Accounts); err != nil {
 		return err
 	}
-	return p.makeMemos(m.FDs[3:])
+	if err := p.mapTaps(m.FDs[3]); err != nil {
+		return err
+	}
+	return p.makeMemos(m.FDs[4:])
 }
 
 // snatGuard is how long, in milliseconds, an outside tuple rests after its flow

@@ -75,7 +75,7 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 	w.Worker, err = dataplane.NewWorker(dataplane.Config{
 		Pool: pool, Queues: queues, Waiter: waiter, Flows: p.flows, Index: s.Index,
 		Snapshots: &p.snapshots, Memos: p.memos, Counters: counters, Clock: clock, HoldMost: p.setup.HoldMost,
-		Spin: time.Duration(p.setup.SpinUS) * time.Microsecond,
+		Spin: time.Duration(p.setup.SpinUS) * time.Microsecond, Taps: p.taps.writers[s.Index],
 	})
 	return w, err
 }

@@ -19,6 +19,7 @@ import (
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/ledger"
+	"fairlead/dataplane/tap"
 	"fairlead/xdp"
 	"fairlead/xdp/steer"
 )
@@ -50,6 +51,7 @@ type Node struct {
 	look                chan struct{} // tells Run to look at the interfaces
 
 	profiling sync.Mutex // held while a profile is recorded
+	taps      *taps      // who looks at packets
 
 	mu       sync.Mutex // guards what follows
 	ports    []port
@@ -70,7 +72,7 @@ type Node struct {
 // New opens interfaces, sockets and memory. It does not
 // forward before Start.
 func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1)}
+	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1), taps: newTaps(log)}
 	n.reconciler = controlplane.New(n)
 	n.serving = serving.New(n.reconciler, time.Now, n.served.tell)
 	defer func() {
@@ -127,6 +129,9 @@ func (n *Node) open() error {
 		n.workers = append(n.workers, sockets)
 	}
 	if err := n.makeCounters(count); err != nil {
+		return err
+	}
+	if err := n.taps.make(count); err != nil {
 		return err
 	}
 	for i := range n.ports {
@@ -266,7 +271,8 @@ func (n *Node) startData() error {
 		return fmt.Errorf("the XDP program's accounts of new connections have another layout: %+v", accounts)
 	}
 	setup.Accounts = accounts.Bytes()
-	shared := []int{n.flowsFD, n.countersFD, accounts.FD}
+	shared := []int{n.flowsFD, n.countersFD, accounts.FD, n.taps.fd}
+	setup.Taps = tap.Size(len(n.workers))
 	setup.Memos = n.cfg.Dataplane.Memos()
 	if setup.Memo = n.memoSetup(); setup.Memo != nil {
 		m, _ := n.steer.Memo()
@@ -343,7 +349,7 @@ func (n *Node) Close() error {
 		}
 	}
 	n.flowsFD, n.countersFD, n.multicastFD = -1, -1, -1
-	errs = append(errs, n.image.close())
+	errs = append(errs, n.taps.close(), n.image.close())
 	n.image = image{}
 	return errors.Join(errs...)
 }
