@@ -52,11 +52,13 @@ func (t *Table) IsPeer(via, port uint16, mac [6]byte) bool {
 }
 
 // Peer is the return path with the given number.
-func (t *Table) Peer(via uint16) (port uint16, mac [6]byte, ok bool) {
+func (t *Table) Peer(via uint16) (port uint16, mac [6]byte, ok bool) { return peerAt(t.peers, via) }
+
+func peerAt(peers []uint64, via uint16) (port uint16, mac [6]byte, ok bool) {
 	if via == 0 {
 		return 0, mac, false
 	}
-	e := atomic.LoadUint64(&t.peers[via])
+	e := atomic.LoadUint64(&peers[via])
 	if e == 0 {
 		return 0, mac, false
 	}

@@ -123,23 +123,30 @@ func generation(seq uint64) life { return life(seq>>1&genMask) << genAt }
 // the record is being written, or was written by a process that died.
 func (r *record) read(f *Flow) (life, bool) {
 	for {
-		ident := r.load(wordIdent)
-		if ident&seqOdd != 0 {
-			return 0, false
+		if l, done, ok := r.readOnce(f); done {
+			return l, ok
 		}
-		ports := r.load(wordPorts)
-		service := r.load(wordService)
-		client := packet.Addr{Hi: r.load(wordClientHi), Lo: r.load(wordClientLo)}
-		backend := packet.Addr{Hi: r.load(wordBackendHi), Lo: r.load(wordBackendLo)}
-		l := r.life()
-		if r.load(wordIdent) != ident {
-			continue
-		}
-		f.Client = client
-		f.Backend = backend
-		f.fill(ports, service, ident, l)
-		return l, true
 	}
+}
+
+// readOnce is read, but is not done when the record has changed meanwhile.
+func (r *record) readOnce(f *Flow) (l life, done, ok bool) {
+	ident := r.load(wordIdent)
+	if ident&seqOdd != 0 {
+		return 0, true, false
+	}
+	ports := r.load(wordPorts)
+	service := r.load(wordService)
+	client := packet.Addr{Hi: r.load(wordClientHi), Lo: r.load(wordClientLo)}
+	backend := packet.Addr{Hi: r.load(wordBackendHi), Lo: r.load(wordBackendLo)}
+	l = r.life()
+	if r.load(wordIdent) != ident {
+		return 0, false, false
+	}
+	f.Client = client
+	f.Backend = backend
+	f.fill(ports, service, ident, l)
+	return l, true, true
 }
 
 func (f *Flow) fill(ports, service, ident uint64, l life) {
