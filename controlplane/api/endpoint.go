@@ -70,7 +70,8 @@ type Router struct {
 // In is a struct, whose fields have tags: `path:"name"` for a part of the path,
 // `query:"name"` for a parameter, and `body:"application/json"` for what the
 // body is decoded into; with any other content type the field is a []byte that
-// has the body as it came. Parameters are strings, booleans, numbers,
+// has the body as it came. Parameters that several requests have in common are
+// in a struct that each embeds. Parameters are strings, booleans, numbers,
 // Durations, types that implement encoding.TextUnmarshaler, pointers to these,
 // and slices of them, which may be given several times. `doc:"..."` describes a
 // field, `default:"..."` is its value when it is not given, `required:"true"`

@@ -50,7 +50,7 @@ const (
 // param is one parameter of the path or of the query.
 type param struct {
 	name, in string
-	index    int
+	index    []int        // of the field, through embedded structs
 	many     bool         // may be given several times
 	of       reflect.Type // of one value
 	tag      reflect.StructTag
@@ -71,7 +71,15 @@ func fieldsOf(in reflect.Type) (params []param, body *bodyField) {
 	}
 	for i := range in.NumField() {
 		f := in.Field(i)
-		p := param{index: i, tag: f.Tag, of: f.Type}
+		if f.Anonymous && f.Type.Kind() == reflect.Struct {
+			shared, _ := fieldsOf(f.Type) // parameters that several requests have
+			for _, p := range shared {
+				p.index = append([]int{i}, p.index...)
+				params = append(params, p)
+			}
+			continue
+		}
+		p := param{index: []int{i}, tag: f.Tag, of: f.Type}
 		var is bool
 		if p.name, is = f.Tag.Lookup(inPath); is {
 			p.in = inPath
@@ -113,7 +121,7 @@ func (t *route) decode(w http.ResponseWriter, r *http.Request, in reflect.Value)
 			given = []string{r.PathValue(p.name)}
 		}
 		delete(query, p.name)
-		if err := p.read(given, in.Field(p.index)); err != nil {
+		if err := p.read(given, in.FieldByIndex(p.index)); err != nil {
 			return err
 		}
 	}

@@ -29,6 +29,8 @@ type Config struct {
 type Provider interface {
 	StatusProvider
 	ServiceProvider
+	FlowProvider
+	PacketProvider
 	Profiler
 }
 
@@ -37,6 +39,8 @@ func NewRouter(node Provider) *Router {
 	r := &Router{}
 	registerStatus(r, node)
 	registerServices(r, node)
+	registerFlows(r, node)
+	registerPackets(r, node)
 	registerProfile(r, node)
 	return r
 }

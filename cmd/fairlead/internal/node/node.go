@@ -52,6 +52,7 @@ type Node struct {
 
 	profiling sync.Mutex // held while a profile is recorded
 	taps      *taps      // who looks at packets
+	flowTable *flowTable // for those who look at flows
 
 	mu       sync.Mutex // guards what follows
 	ports    []port
@@ -87,6 +88,9 @@ func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
 		return n, err
 	}
 	if n.flowsFD, err = memfd("fairlead-flows", flow.Size(cfg.Dataplane.FlowTableSize)); err != nil {
+		return n, err
+	}
+	if n.flowTable, err = openFlowTable(n.flowsFD, cfg.Dataplane.FlowTableSize); err != nil {
 		return n, err
 	}
 	if n.ports, err = lookPorts(cfg); err != nil {
@@ -349,7 +353,7 @@ func (n *Node) Close() error {
 		}
 	}
 	n.flowsFD, n.countersFD, n.multicastFD = -1, -1, -1
-	errs = append(errs, n.taps.close(), n.image.close())
+	errs = append(errs, n.taps.close(), n.flowTable.close(), n.image.close())
 	n.image = image{}
 	return errors.Join(errs...)
 }

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"fairlead/controlplane/api"
 	"fairlead/dataplane/tap"
 )
 
@@ -24,7 +26,9 @@ const (
 // taps are all who look at packets, and the memory in which workers show them.
 // The rings are emptied by one goroutine, which lives while somebody looks.
 type taps struct {
-	log *slog.Logger
+	log      *slog.Logger
+	watchers chan struct{} // one in it for each who watches drops
+	captures chan struct{} // and for each capture
 
 	mu      sync.Mutex
 	fd      int // -1: there is no memory
@@ -35,7 +39,19 @@ type taps struct {
 	stopped chan struct{}
 }
 
-func newTaps(log *slog.Logger) *taps { return &taps{log: log, fd: -1} }
+func newTaps(log *slog.Logger) *taps {
+	return &taps{log: log, fd: -1, watchers: make(chan struct{}, mostWatchers), captures: make(chan struct{}, capturesAtOnce)}
+}
+
+// take takes one of so many places.
+func (t *taps) take(places chan struct{}, format string, most int) (give func(), err error) {
+	select {
+	case places <- struct{}{}:
+		return func() { <-places }, nil
+	default:
+		return nil, api.Errorf(api.TooMany, format, most)
+	}
+}
 
 // errTapsClosed says that the node stops.
 var errTapsClosed = errors.New("the node stops")
@@ -244,13 +260,9 @@ func (t *taps) deliver(r *tap.Record) {
 // shownSize is about what a shown packet takes besides its frame.
 const shownSize = 128
 
-// next waits for packets and returns all that are there. It returns none when
-// ctx ends, and an error when the tap is over.
-func (p *packetTap) next(ctx context.Context) ([]shown, error) {
-	select {
-	case <-p.some:
-	case <-ctx.Done():
-	}
+// take returns the packets that are there, in the order of their times, or an
+// error when the tap is over. some says when there may be any.
+func (p *packetTap) take() ([]shown, error) {
 	p.taps.mu.Lock()
 	defer p.taps.mu.Unlock()
 	got := p.queue
@@ -258,6 +270,8 @@ func (p *packetTap) next(ctx context.Context) ([]shown, error) {
 	if len(got) == 0 && p.over != nil {
 		return nil, p.over
 	}
+	// Each worker's are in order; those of several are mixed here.
+	slices.SortStableFunc(got, func(a, b shown) int { return a.Time.Compare(b.Time) })
 	return got, nil
 }
 
