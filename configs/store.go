@@ -44,3 +44,13 @@ func StateDirectory(data []byte) (directory string, ok bool) {
 	}
 	return s.Directory, true
 }
+
+// StateDirectoryOf is StateDirectory of a file; one that is not there names
+// none.
+func StateDirectoryOf(path string) (directory string, ok bool) {
+	data, err := readFile(path)
+	if err != nil {
+		return "", false
+	}
+	return StateDirectory(data)
+}

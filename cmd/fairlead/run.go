@@ -15,6 +15,7 @@ import (
 	"fairlead/cmd/fairlead/internal/preflight"
 	"fairlead/configs"
 	"fairlead/controlplane/api"
+	"fairlead/controlplane/desired"
 )
 
 func newRun() *cobra.Command {
@@ -26,21 +27,26 @@ func newRun() *cobra.Command {
 SIGHUP reads the configuration file again. Services, pools, SNAT addresses, VIPs
 and neighbours change without losing a connection; a file with errors changes
 nothing. What belongs to the node (interfaces, [dataplane], [xdp]) changes by a
-restart.`,
+restart.
+
+What was in force last is kept in the state directory. The node starts with it
+when the file is missing or wrong, and has from there what was sent with
+"fairlead config apply" and what was set of backends.`,
 		Args: cobra.NoArgs,
 	}
 	path := configFlag(c)
 	socket := c.Flags().String("socket", api.DefaultSocket, "Unix socket of the admin API; empty: none")
-	c.RunE = func(*cobra.Command, []string) error { return run(*path, *socket) }
+	state := c.Flags().String("state-directory", "", "where the desired state is kept, in place of what [state] of the file says")
+	c.RunE = func(*cobra.Command, []string) error { return run(*path, *state, *socket) }
 	return c
 }
 
-func run(path, socket string) error {
-	cfg, err := configs.Load(path)
+func run(path, state, socket string) error {
+	wanted, err := node.LoadDesired(path, state, newLogger)
 	if err != nil {
 		return err
 	}
-	log := newLogger(&cfg.Node)
+	cfg, log := wanted.Config, wanted.Log
 	if err := lookBeforeRunning(cfg, log); err != nil {
 		return err
 	}
@@ -54,7 +60,8 @@ func run(path, socket string) error {
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, n, path, socket, reload, log)
+	n.Follow(wanted)
+	err = serve(ctx, n, wanted, socket, reload, log)
 	return errors.Join(err, n.Close())
 }
 
@@ -71,15 +78,17 @@ func lookBeforeRunning(cfg *configs.Config, log *slog.Logger) error {
 }
 
 // serve runs the node's parts until ctx ends or one of them fails.
-func serve(ctx context.Context, n *node.Node, path, socket string, reload <-chan os.Signal, log *slog.Logger) error {
+func serve(ctx context.Context, n *node.Node, wanted *node.Desired, socket string, reload <-chan os.Signal, log *slog.Logger) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := n.Start(ctx); err != nil {
 		return err
 	}
+	wanted.Attach()
 	parts := []func() error{
 		func() error { return n.Run(ctx) },
-		func() error { return reloadOn(ctx, n, path, reload, log) },
+		func() error { wanted.Run(ctx); return nil },
+		func() error { return reloadOn(ctx, wanted, reload) },
 	}
 	if socket != "" {
 		parts = append(parts, func() error { return api.Serve(ctx, apiConfig(socket, log), n) })
@@ -104,30 +113,15 @@ func apiConfig(socket string, log *slog.Logger) api.Config {
 	return api.Config{Socket: socket, Version: node.Version, Log: log}
 }
 
-// reloadOn reads the configuration again on each signal.
-func reloadOn(ctx context.Context, n *node.Node, path string, reload <-chan os.Signal, log *slog.Logger) error {
+// reloadOn reads the configuration again on each signal. What comes of it is
+// logged.
+func reloadOn(ctx context.Context, wanted *node.Desired, reload <-chan os.Signal) error {
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-reload:
-		}
-		cfg, err := configs.Load(path)
-		if err == nil {
-			err = preflight.Errors(preflight.Addresses(cfg))
-		}
-		if err != nil {
-			log.Error("configuration has errors; nothing changes", "error", err)
-			continue
-		}
-		switch changed, err := n.Apply(cfg); {
-		case err != nil:
-			log.Error("configuration cannot take effect; nothing changes", "error", err)
-		case !changed:
-			log.Info("configuration read again; nothing has changed")
-		default:
-			s := n.Reconciler().Status()
-			log.Info("configuration in force", "generation", s.Generation, "patched", s.Patched, "took", s.Took)
+			wanted.Reload(desired.Request{User: "SIGHUP"})
 		}
 	}
 }

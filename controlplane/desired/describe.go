@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -20,6 +21,7 @@ var fileNames = map[string]string{
 	"Pool.Name": "", "Pool.Backends": "", "Pool.Check": "health",
 	"Backend.Address": "", "Backend.Port": "", "Backend.Serving": "",
 	"VIP.Address": "", "VIP.AnswerARP": "arp", "VIP.AnswerPing": "ping",
+	"Check.Exec": "exec.command", "GRPCCheck.UseTLS": "tls", "DNSCheck.RCode": "rcode",
 	"SNAT.Address": "", "Tunnel.Source4": "source_ipv4", "Tunnel.Source6": "source_ipv6",
 }
 
@@ -73,10 +75,14 @@ func one(out *[]Field, name, path string, t reflect.Type, before, after reflect.
 		return
 	}
 	b, a := textOf(path, before), textOf(path, after)
-	if b != a {
+	if b != a && !absent(before, after) && !absent(after, before) {
 		*out = append(*out, Field{name, b, a})
 	}
 }
+
+// absent reports whether a part that one object does not have says nothing in
+// the other.
+func absent(there, other reflect.Value) bool { return !there.IsValid() && other.IsZero() }
 
 func follow(v reflect.Value) reflect.Value {
 	if !v.IsValid() || v.IsNil() {
@@ -145,7 +151,11 @@ func text(v reflect.Value) string {
 		}
 		return strings.Join(parts, ", ")
 	}
-	return fmt.Sprint(v.Interface())
+	plain := fmt.Sprint(v.Interface())
+	if strings.ContainsFunc(plain, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(plain)
+	}
+	return plain
 }
 
 // snake is a Go name in the way of the configuration file: DrainTimeout is

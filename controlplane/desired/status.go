@@ -73,6 +73,13 @@ func (s *Store) ClearCondition(typ ConditionType) {
 	}
 }
 
+// RefuseFile says that the configuration file could not even be read.
+func (s *Store) RefuseFile(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fileDeclared(err)
+}
+
 // fileDeclared notes how the last attempt to put the file in force ended.
 func (s *Store) fileDeclared(err error) {
 	if err == nil {

@@ -142,6 +142,8 @@ func (s *Store) Attach(publish Publisher) {
 		s.cfg.Log.Error("the version that the node has started with cannot be written to the state directory; it is tried again",
 			"directory", s.cfg.Directory, "version", s.current.version.Number, "error", err)
 		s.again = s.cfg.Now().Add(retryAfter)
+	} else {
+		s.why.clear(NotStored)
 	}
 	s.trim()
 	s.report()
@@ -154,10 +156,10 @@ func (s *Store) settle() error {
 	}
 	if err := s.disk.commit(s.current.version, s.current.declarations, false); err != nil {
 		s.why.set(NotStored, fmt.Sprintf("version %d is in force and cannot be written to the state directory: %v", s.current.version.Number, err))
+		s.report()
 		return err
 	}
 	s.unstored = false
-	s.why.clear(NotStored)
 	return nil
 }
 
@@ -363,6 +365,9 @@ func (s *Store) force(next *whole) error {
 		s.revoke(v.Number)
 		s.report()
 		return fmt.Errorf("version %d cannot be put in force: %w", v.Number, err)
+	}
+	if len(s.revoked) == 0 {
+		s.why.clear(NotStored)
 	}
 	s.adopt(next)
 	return nil

@@ -36,7 +36,7 @@ func TestControlProcessWithoutRoot(t *testing.T) {
 	w.must(os.Chown(dir, user, user))
 	w.must(os.Chmod(dir, 0o755))
 
-	run := exec.Command(program, "run", "--config", config, "--socket", socket)
+	run := exec.Command(program, "run", "--config", config, "--socket", socket, "--state-directory", filepath.Join(dir, "state"))
 	run.SysProcAttr = &syscall.SysProcAttr{
 		Credential:  &syscall.Credential{Uid: user, Gid: user},
 		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN, unix.CAP_NET_RAW, unix.CAP_BPF, unix.CAP_IPC_LOCK},

@@ -75,6 +75,10 @@ func (n *Node) Launch(ctx context.Context) error {
 
 func (n *Node) write(toml string) error {
 	tmp := n.Config + ".new"
+	if !strings.Contains(toml, "[state]") {
+		// Each node has its own, and tests replace everything at will.
+		toml += fmt.Sprintf("\n[state]\ndirectory = %q\nremoval_guard = 100\n", filepath.Join(filepath.Dir(n.Config), "state"))
+	}
 	if err := os.WriteFile(tmp, []byte(toml), 0o644); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"fairlead/configs"
 	"fairlead/controlplane"
+	"fairlead/controlplane/model"
 	"fairlead/controlplane/serving"
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
@@ -37,6 +38,7 @@ type Node struct {
 	log        *slog.Logger
 	reconciler *controlplane.Reconciler
 	serving    *serving.Keeper
+	desired    *Desired // nil when the node has only what it was made with
 	served     listeners
 	observer   *observer // nil before Start
 	steer      *steer.Steer
@@ -254,10 +256,11 @@ func (n *Node) Start(ctx context.Context) error {
 }
 
 // Apply makes another configuration's services, pools, VIPs, SNAT addresses and
-// static neighbours the desired state. What else belongs to the node itself
-// stays as it was started.
-func (n *Node) Apply(cfg *configs.Config) (changed bool, err error) {
-	return n.observer.apply(cfg)
+// static neighbours the desired state, with what operators have set of backends.
+// What else belongs to the node itself stays as it was started. On an error
+// nothing has changed.
+func (n *Node) Apply(cfg *configs.Config, settings []model.BackendSetting) (changed bool, err error) {
+	return n.observer.apply(cfg, settings)
 }
 
 // Reconciler takes changes of the desired state and of observations.

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"sync"
 	"time"
@@ -99,8 +98,9 @@ func (o *observer) tell() {
 }
 
 // apply makes a configuration's state the desired one, as soon as the ways to
-// its new backends are known, at the latest after settleTime.
-func (o *observer) apply(cfg *configs.Config) (changed bool, err error) {
+// its new backends are known, at the latest after settleTime. On an error it has
+// not become that.
+func (o *observer) apply(cfg *configs.Config, settings []model.BackendSetting) (changed bool, err error) {
 	o.targeting.Lock()
 	defer o.targeting.Unlock()
 	r, given := o.node.reconciler, statics(cfg)
@@ -116,10 +116,14 @@ func (o *observer) apply(cfg *configs.Config) (changed bool, err error) {
 	case <-ready:
 	case <-timeout.C:
 	}
-	if changed, err = o.release(&cfg.State); err == nil {
+	if changed, err = o.release(&cfg.State, settings); err == nil {
 		o.statics = given
 	}
-	return changed, errors.Join(err, o.retarget())
+	if err := o.retarget(); err != nil {
+		o.node.log.Error("targets; they are set again", "error", err)
+		o.draining = -1
+	}
+	return changed, err
 }
 
 // hold keeps views back from the reconciler.
@@ -138,11 +142,11 @@ func (o *observer) letGo() {
 }
 
 // release has the reconciler apply a state together with the latest view.
-func (o *observer) release(s *model.State) (changed bool, err error) {
+func (o *observer) release(s *model.State, settings []model.BackendSetting) (changed bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.holding = false
-	err = o.node.serving.Apply(s, o.node.serving.Settings(), func(s *model.State) (err error) {
+	err = o.node.serving.Apply(s, settings, func(s *model.State) (err error) {
 		changed, err = o.node.reconciler.ApplyObserved(s, o.latest)
 		return err
 	})

@@ -36,5 +36,5 @@ func (l *listeners) tell() {
 
 // start publishes the first image.
 func (o *observer) start(view *model.Observations) error {
-	return o.node.serving.Apply(&o.node.cfg.State, nil, func(s *model.State) error { return o.node.reconciler.Start(s, view) })
+	return o.node.serving.Apply(&o.node.cfg.State, o.node.settings(), func(s *model.State) error { return o.node.reconciler.Start(s, view) })
 }
