@@ -18,9 +18,10 @@ import (
 func newBackend() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "backend --interface NAME --vip ADDRESS --from PREFIX",
-		Short: "Make this machine a backend of ipip, gue and l2 services",
+		Short: "Be a backend of ipip, gue and l2 services; or drain, enable, disable, weigh backends",
 		Long: `Make this machine a backend of services with the methods ipip, gue and l2, until
-SIGTERM or SIGINT. Backends of nat services need nothing.
+SIGTERM or SIGINT. Backends of nat services need nothing. The subcommands are for
+the load balancer: they set single backends of a running node.
 
 It does three things and undoes them at the end:
 
@@ -55,6 +56,7 @@ It needs root, or CAP_NET_ADMIN and CAP_BPF, and Linux 5.18 or later.`,
 		}
 		return runBackend(cfg)
 	}
+	c.AddCommand(newBackendSettings()...)
 	return c
 }
 

@@ -9,7 +9,20 @@ import (
 )
 
 func newConfig() *cobra.Command {
-	c := &cobra.Command{Use: "config", Short: "Help with the configuration"}
+	c := &cobra.Command{
+		Use:   "config",
+		Short: "Change what is desired of a running node, and look at it",
+		Long: `Change what is desired of a running node, and look at it.
+
+What a node serves is what its sources declare together: its configuration file,
+and one document that operators have sent with "fairlead config apply". Each owns
+what it declares; a name of a service or pool, a listed VIP or a SNAT address
+belongs to one of them. A service of one source may use a pool of another.
+
+Every change is a version. The one in force and ten before it are kept in the
+state directory, and a restart comes up with the one in force.`,
+	}
+	c.AddCommand(newApply(), newReload(), newConfirm(), newRollback(), newHistory(), newDiff(), newShowConfig())
 	c.AddCommand(&cobra.Command{
 		Use:   "reference",
 		Short: "Print the reference file: every key with its meaning, limits and default",

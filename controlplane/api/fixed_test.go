@@ -12,6 +12,11 @@ type fixed struct {
 	services     []Service
 	backends     []PoolBackend
 	profileError error
+
+	configError error
+	applied     *ApplyConfig
+	compared    *DiffConfig
+	set         *SetBackend
 }
 
 // newFixed makes a node with one of everything.
@@ -25,6 +30,7 @@ func newFixed() *fixed {
 		summary: Summary{
 			Node: "lb1", Version: "v1", UptimeMS: 1000, Health: HealthDegraded,
 			Conditions: []Condition{{HealthDegraded, "interface eth1", "it is not there"}},
+			Desired:    Desired{Version: 4, Time: &fixedTime, Source: "api", Conditions: []DesiredCondition{{"restart_required", fixedTime, "settings of [dataplane]"}}},
 			Generation: Generation{3, 2}, Data: DataProcess{PID: 17, UID: 65534, Workers: 1},
 			Interfaces: []Interface{{Name: "eth0", Index: 2, MAC: "02:00:00:00:00:01", MTU: 1500, Queues: 1}},
 			Counts:     Counts{Services: 1, Pools: 1, Backends: 1, Up: 1},

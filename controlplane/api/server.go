@@ -32,6 +32,7 @@ type Provider interface {
 	FlowProvider
 	PacketProvider
 	Profiler
+	ConfigProvider
 }
 
 // NewRouter registers every endpoint of a node.
@@ -42,6 +43,7 @@ func NewRouter(node Provider) *Router {
 	registerFlows(r, node)
 	registerPackets(r, node)
 	registerProfile(r, node)
+	registerConfig(r, node)
 	return r
 }
 

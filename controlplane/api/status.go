@@ -46,6 +46,7 @@ type Summary struct {
 	UptimeMS   int64             `json:"uptimeMs" doc:"Milliseconds since the node began."`
 	Health     Health            `json:"health" enum:"ok,degraded,failing" doc:"The worst of the conditions."`
 	Conditions []Condition       `json:"conditions" doc:"What is not as it is wanted; at most 100."`
+	Desired    Desired           `json:"desired"`
 	Generation Generation        `json:"generation"`
 	Data       DataProcess       `json:"dataProcess"`
 	Interfaces []Interface       `json:"interfaces"`

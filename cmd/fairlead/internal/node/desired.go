@@ -104,8 +104,16 @@ func checkAddresses(d *desired.Desired) error {
 	if err != nil {
 		return err
 	}
-	return preflight.Errors(preflight.Addresses(cfg))
+	if err := preflight.Errors(preflight.Addresses(cfg)); err != nil {
+		return &addressError{err}
+	}
+	return nil
 }
+
+// addressError says that the host has addresses itself that are declared.
+type addressError struct{ error }
+
+func (e *addressError) Unwrap() error { return e.error }
 
 // Follow has the node start with what is desired, and tell of it.
 func (n *Node) Follow(d *Desired) { n.desired, d.node = d, n }

@@ -43,6 +43,7 @@ func (n *Node) lookAt(first int, f func(*view, *fib.Service)) (more bool) {
 func (n *Node) Summary(context.Context) (api.Summary, error) {
 	s, missing := n.summary()
 	s.Counts = n.counts(&s)
+	n.summarizeDesired(&s)
 	n.judge(&s, missing)
 	return s, nil
 }
