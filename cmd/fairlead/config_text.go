@@ -96,3 +96,22 @@ func fieldText(op string, f *api.ConfigField) string {
 	}
 	return f.Name + ": " + none(f.Before) + " -> " + none(f.After)
 }
+
+// writeDesired writes how what is desired is, as a part of the status.
+func writeDesired(out io.Writer, d *api.Desired, now time.Time) {
+	if d.Version == 0 {
+		return
+	}
+	by := d.Source
+	if d.User != "" {
+		by += ", " + d.User
+	}
+	fmt.Fprintf(out, "configuration: version %d of %s (%s)\n", d.Version, d.Time.Local().Format(time.DateTime), by)
+	if p := d.Pending; p != nil {
+		fmt.Fprintf(out, "  version %d is undone at %s, in %v, unless it is confirmed\n",
+			p.Version, p.Until.Local().Format(time.DateTime), p.Until.Sub(now).Round(time.Second))
+	}
+	for _, c := range d.Conditions {
+		fmt.Fprintf(out, "  %s: %s\n", c.Type, c.Message)
+	}
+}

@@ -41,6 +41,7 @@ func newStatus() *cobra.Command {
 
 func writeStatus(out io.Writer, o *output.Options, s *api.Status) error {
 	fmt.Fprintf(out, "node %s, version %s, up %v\n", s.Node, s.Version, (time.Duration(s.UptimeMS) * time.Millisecond).Round(time.Second))
+	writeDesired(out, &s.Desired, time.Now())
 	fmt.Fprintf(out, "generation: published %d, acknowledged %d\n", s.Generation.Published, s.Generation.Acknowledged)
 	fmt.Fprintf(out, "data process: pid %d, uid %d, %d workers, replaced %d times\n\n", s.Data.PID, s.Data.UID, s.Data.Workers, s.Data.Restarts)
 	t := o.Table("SERVICE", "VIP", "PORTS", "METHOD", "BACKEND", "STATE", ">WEIGHT", ">FLOWS", ">PACKETS", ">BYTES", ">DROPS")
