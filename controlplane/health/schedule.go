@@ -1,0 +1,192 @@
+package health
+
+import (
+	"container/heap"
+	"math/rand/v2"
+	"time"
+)
+
+// quantum is how long the scheduler sleeps at least: checks that are due within
+// it begin together, so that ten thousand a second cost hundreds of wake-ups.
+const quantum = 4 * time.Millisecond
+
+// apart is what lies between the first checks of new targets, so that they are
+// not all at once; they are spread over at most their interval.
+const apart = 100 * time.Microsecond
+
+// schedule is a heap of ways by the time that their next check is due.
+type schedule []*probed
+
+func (s schedule) Len() int           { return len(s) }
+func (s schedule) Less(i, j int) bool { return s[i].at.Before(s[j].at) }
+func (s schedule) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
+
+// Push implements heap.Interface.
+func (s *schedule) Push(x any) { *s = append(*s, x.(*probed)) }
+
+// Pop implements heap.Interface.
+func (s *schedule) Pop() any {
+	last := len(*s) - 1
+	p := (*s)[last]
+	(*s)[last] = nil
+	*s = (*s)[:last]
+	return p
+}
+
+// drop takes out what was removed.
+func (s *schedule) drop() {
+	kept := (*s)[:0]
+	for _, p := range *s {
+		if !p.removed {
+			kept = append(kept, p)
+		}
+	}
+	clear((*s)[len(kept):])
+	*s = kept
+	heap.Init(s)
+}
+
+// slots bound how many checks of a kind run at a time. Those that are due
+// beyond that wait in their order.
+type slots struct {
+	limit, used int
+	waiting     []*probed
+}
+
+// begin puts new ways into the schedule, in random order.
+func (c *Checker) begin(fresh []*probed, now time.Time) {
+	for i, at := range rand.Perm(len(fresh)) {
+		p := fresh[i]
+		p.at = now.Add(min(time.Duration(at)*apart, p.of.check.Interval*time.Duration(at)/time.Duration(len(fresh))))
+		heap.Push(&c.due, p)
+	}
+	if len(fresh) > 0 {
+		c.rouse()
+	}
+}
+
+// rouse has the scheduler look at the schedule again.
+func (c *Checker) rouse() {
+	select {
+	case c.wake <- struct{}{}:
+	default:
+	}
+}
+
+// schedule starts checks when they are due.
+func (c *Checker) schedule() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		timer.Reset(c.start())
+		select {
+		case <-c.ctx.Done():
+			return
+		case <-c.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// start starts what is due and says how long nothing else will be.
+func (c *Checker) start() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now()
+	for len(c.due) > 0 {
+		if wait := c.due[0].at.Sub(now); wait > 0 {
+			return max(wait, quantum)
+		}
+		p := heap.Pop(&c.due).(*probed)
+		s := c.slotsOf(p)
+		if s.used == s.limit {
+			s.waiting = append(s.waiting, p)
+			continue
+		}
+		s.used++
+		c.launch(p, now)
+	}
+	return time.Hour
+}
+
+func (c *Checker) slotsOf(p *probed) *slots {
+	if _, is := p.probe.(*execProbe); is {
+		return &c.programs
+	}
+	return &c.network
+}
+
+// launch runs one check in a goroutine of its own. Its slot is taken.
+func (c *Checker) launch(p *probed, now time.Time) {
+	if c.closed {
+		return
+	}
+	p.begin = now
+	if now.Sub(p.at) > max(p.of.check.Interval/10, 2*quantum) {
+		c.stats.Late++
+	}
+	c.done.Add(1)
+	go func() {
+		defer c.done.Done()
+		begin := time.Now()
+		err := p.probe.try(c.ctx, begin.Add(p.of.check.Timeout))
+		c.finish(p, err, begin)
+	}()
+}
+
+// finish takes the result of a check, and begins one that has waited for its
+// slot.
+func (c *Checker) finish(p *probed, err error, begin time.Time) {
+	now := time.Now()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s := c.slotsOf(p)
+	s.used--
+	for len(s.waiting) > 0 && s.used < s.limit {
+		next := s.waiting[0]
+		s.waiting = s.waiting[1:]
+		if !next.removed {
+			s.used++
+			c.launch(next, now)
+		}
+	}
+	if p.removed || c.ctx.Err() != nil {
+		return
+	}
+	c.stats.Checks++
+	p.checks++
+	p.last = now
+	if err != nil {
+		c.stats.Failures++
+		p.failures++
+		p.err = err.Error()
+	} else {
+		p.err, p.latency = "", now.Sub(begin)
+	}
+	changed := p.judge.judge(p.of.check, err == nil, now)
+	if changed || p.state != Up {
+		c.conclude(p.of, now)
+	}
+	c.again(p, now)
+}
+
+// again says when the next check of a way is due. After the first it is
+// anywhere in the interval, so that ways that began together spread out; after
+// that an interval, more or less by the jitter, after the last one began.
+func (c *Checker) again(p *probed, now time.Time) {
+	k := p.of.check
+	if !p.started {
+		p.started = true
+		p.at = p.begin.Add(k.Interval/2 + rand.N(k.Interval))
+	} else {
+		spread := k.Interval * time.Duration(k.Jitter) / 100
+		p.at = p.begin.Add(k.Interval - spread + rand.N(2*spread+1))
+	}
+	if p.at.Before(now) {
+		p.at = now
+	}
+	heap.Push(&c.due, p)
+	if c.due[0] == p {
+		c.rouse()
+	}
+}
