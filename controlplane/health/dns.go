@@ -46,8 +46,11 @@ func (p *dnsProbe) try(ctx context.Context, deadline time.Time) error {
 	query.Id, query.RecursionDesired = dns.Id(), true
 	query.Question = []dns.Question{p.question}
 	query.SetEdns0(dnsSize, false)
-	c := dns.Conn{Conn: conn, UDPSize: dnsSize}
-	if err := c.WriteMsg(query); err != nil {
+	data, err := query.Pack()
+	if err != nil {
+		return err
+	}
+	if _, err := conn.Write(data); err != nil {
 		return plain(err, false)
 	}
 	buf := make([]byte, dnsSize)

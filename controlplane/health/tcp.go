@@ -73,12 +73,7 @@ func await(ctx context.Context, f *os.File, to unix.Sockaddr, deadline time.Time
 		return err
 	}
 	var result error
-	asked := false
-	err = raw.Write(func(fd uintptr) bool {
-		if !asked { // it cannot have been established yet
-			asked = true
-			return false
-		}
+	err = raw.Write(func(fd uintptr) bool { // before it waits, too: it may be established by now
 		switch result = unix.Connect(int(fd), to); result {
 		case unix.EISCONN:
 			result = nil
