@@ -137,12 +137,13 @@ func (c *Checker) Close() error {
 // Set replaces the targets. Those that stay keep their state; if neither their
 // check nor their ways are others, their schedule too. The error has what keeps
 // a target from being checked: it stays what it was and, when it is new,
-// Unknown. All others are checked.
-func (c *Checker) Set(targets []Target) error {
+// Unknown. All others are checked. changed is false when everything is as it
+// was.
+func (c *Checker) Set(targets []Target) (changed bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed {
-		return errors.New("the checker is closed")
+		return false, errors.New("the checker is closed")
 	}
 	var errs []error
 	now := time.Now()
@@ -156,7 +157,8 @@ func (c *Checker) Set(targets []Target) error {
 			continue
 		}
 		kept[t.Key] = true
-		begun, err := c.set(t, prepared, now)
+		begun, other, err := c.set(t, prepared, now)
+		changed = changed || other
 		if err != nil {
 			errs = append(errs, fmt.Errorf("backend %s of pool %q cannot be checked: %w", t.Key.Endpoint, t.Key.Pool, err))
 		}
@@ -164,7 +166,7 @@ func (c *Checker) Set(targets []Target) error {
 	}
 	for key, b := range c.backends {
 		if !kept[key] {
-			b.removed = true
+			b.removed, changed = true, true
 			b.stop(b.ways)
 			delete(c.backends, key)
 		}
@@ -172,11 +174,11 @@ func (c *Checker) Set(targets []Target) error {
 	c.changed = slices.DeleteFunc(c.changed, func(b *backend) bool { return b.removed })
 	c.due.drop()
 	c.begin(fresh, now)
-	return errors.Join(errs...)
+	return changed, errors.Join(errs...)
 }
 
 // set makes one target what it is to be, and gives the ways that are new.
-func (c *Checker) set(t *Target, prepared map[*model.Check]*preparation, now time.Time) (fresh []*probed, err error) {
+func (c *Checker) set(t *Target, prepared map[*model.Check]*preparation, now time.Time) (fresh []*probed, changed bool, err error) {
 	b, known := c.backends[t.Key]
 	if !known {
 		b = &backend{key: t.Key, state: t.Initial, since: t.Since, reported: t.Initial}
@@ -187,7 +189,7 @@ func (c *Checker) set(t *Target, prepared map[*model.Check]*preparation, now tim
 	}
 	if known && b.check.Equal(t.Check) && slices.EqualFunc(b.ways, t.Ways, func(p *probed, w Way) bool { return p.way == w }) {
 		b.check = t.Check
-		return nil, nil
+		return nil, false, nil
 	}
 	prep := prepared[t.Check]
 	if prep == nil {
@@ -212,7 +214,7 @@ func (c *Checker) set(t *Target, prepared map[*model.Check]*preparation, now tim
 	b.stop(slices.DeleteFunc(b.ways, func(p *probed) bool { return slices.Contains(ways, p) }))
 	b.ways, b.check = ways, t.Check
 	c.conclude(b, now)
-	return fresh, err
+	return fresh, true, err
 }
 
 // stop ends the checks of ways.

@@ -52,6 +52,16 @@ func (w *watched) reported(key model.BackendKey) []string {
 	return slices.Clone(w.reports[key])
 }
 
+// set sets targets that are other ones than before, twice.
+func (w *watched) set(targets []Target) {
+	w.t.Helper()
+	for _, want := range []bool{true, false} {
+		if changed, err := w.Set(targets); err != nil || changed != want {
+			w.t.Errorf("changed %t, error %v, want %t", changed, err, want)
+		}
+	}
+}
+
 // until waits for a condition.
 func until(t *testing.T, what string, cond func() bool) {
 	t.Helper()
@@ -138,7 +148,7 @@ func TestChecker(t *testing.T) {
 	if w.State(a) != Unknown {
 		t.Error("a backend that nobody knows is known")
 	}
-	must(t, w.Set(targets))
+	w.set(targets)
 	for _, k := range []model.BackendKey{a, b} {
 		if r := w.untilState(k, Up); r.Reason != "" || r.Since.IsZero() || r.Ways[0].Checks == 0 || r.Ways[0].Latency <= 0 || r.Ways[0].Streak < 1 {
 			t.Errorf("%+v", r)
@@ -179,11 +189,11 @@ func TestSetKeepsWhatStays(t *testing.T) {
 	one, two, third := newDoor(t), newDoor(t), newDoor(t)
 	check := fast(nil)
 	all := []Target{target("web", check, one.addr), target("web", check, two.addr)}
-	must(t, w.Set(all))
+	w.set(all)
 	first := w.untilState(all[0].Key, Up)
 	w.untilState(all[1].Key, Up)
 	same := *check
-	must(t, w.Set([]Target{target("web", &same, one.addr)}))
+	w.set([]Target{target("web", &same, one.addr)})
 	r, _ := w.Result(all[0].Key)
 	if !r.Since.Equal(first.Since) || r.Ways[0].Checks < first.Ways[0].Checks {
 		t.Errorf("what stays was %+v, is %+v", first, r)
@@ -200,7 +210,7 @@ func TestSetKeepsWhatStays(t *testing.T) {
 	}
 
 	// Another check, and another way: it stays up until it fails.
-	must(t, w.Set([]Target{target("web", fast(func(c *model.Check) { c.Fall = 100 }), one.addr, third.addr)}))
+	w.set([]Target{target("web", fast(func(c *model.Check) { c.Fall = 100 }), one.addr, third.addr)})
 	if s := w.State(all[0].Key); s != Up {
 		t.Errorf("with another check it is %s", s)
 	}
@@ -209,7 +219,7 @@ func TestSetKeepsWhatStays(t *testing.T) {
 		t.Errorf("reported %v", got)
 	}
 	// All ways must be good.
-	must(t, w.Set([]Target{target("web", check, one.addr, third.addr)}))
+	w.set([]Target{target("web", check, one.addr, third.addr)})
 	third.shut()
 	if r := w.untilState(all[0].Key, Down); r.Ways[0].State != Up || r.Ways[1].State != Down || r.Reason != "connection refused" {
 		t.Errorf("%+v", r)
@@ -225,7 +235,7 @@ func TestInitial(t *testing.T) {
 	since := time.Now().Add(-time.Hour)
 	a, b := target("web", fast(nil), up.addr), target("web", fast(nil), down)
 	a.Initial, a.Since, b.Initial, b.Since = Up, since, Down, since
-	must(t, w.Set([]Target{a, b}))
+	w.set([]Target{a, b})
 	if w.State(a.Key) != Up || w.State(b.Key) != Down {
 		t.Error("the initial states do not count")
 	}
@@ -247,7 +257,7 @@ func TestSetErrors(t *testing.T) {
 	bad := fast(nil)
 	bad.Type = "ping"
 	other := netip.AddrPortFrom(d.addr.Addr(), 1)
-	err := w.Set([]Target{target("web", fast(nil), d.addr), target("web", fast(nil), d.addr), target("api", bad, other)})
+	_, err := w.Set([]Target{target("web", fast(nil), d.addr), target("web", fast(nil), d.addr), target("api", bad, other)})
 	want := "backend " + d.addr.String() + ` of pool "web" is to be checked twice` + "\n" +
 		`backend 127.0.0.1:1 of pool "api" cannot be checked: "ping" is no type of check`
 	if err == nil || err.Error() != want {
@@ -259,7 +269,7 @@ func TestSetErrors(t *testing.T) {
 	}
 	must(t, w.Close())
 	must(t, w.Close())
-	if err := w.Set(nil); err == nil || err.Error() != "the checker is closed" {
+	if _, err := w.Set(nil); err == nil || err.Error() != "the checker is closed" {
 		t.Errorf("after Close: %v", err)
 	}
 }
@@ -268,7 +278,7 @@ func TestSetErrors(t *testing.T) {
 func TestCloseEndsChecks(t *testing.T) {
 	w := watch(t)
 	patient := fast(func(c *model.Check) { c.Interval, c.Timeout = time.Hour, time.Hour })
-	must(t, w.Set([]Target{target("web", patient, silentPort(t))}))
+	w.set([]Target{target("web", patient, silentPort(t))})
 	until(t, "it is checked", func() bool { return w.Stats().Running == 1 })
 	must(t, w.Close())
 	if s := w.Stats(); s.Running != 0 || s.Checks != 0 {
@@ -289,7 +299,7 @@ func TestSlots(t *testing.T) {
 	}
 	d := newDoor(t)
 	targets = append(targets, target("web", fast(nil), d.addr))
-	must(t, w.Set(targets))
+	w.set(targets)
 	most := 0
 	until(t, "all are up", func() bool {
 		w.mu.Lock()

@@ -41,6 +41,7 @@ type Node struct {
 	desired    *Desired // nil when the node has only what it was made with
 	served     listeners
 	observer   *observer // nil before Start
+	checks     *checks   // nil before Start
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
 	user       identity
@@ -329,8 +330,11 @@ func (n *Node) describe(w int) ipc.WorkerSetup {
 // host's own stack gets all packets again.
 func (n *Node) Close() error {
 	var errs []error
+	if n.checks != nil {
+		errs = append(errs, n.checks.checker.Close()) // not under the lock, which its last words may need
+	}
 	if n.observer != nil {
-		errs = append(errs, n.observer.watcher.Close()) // not under the lock, which its last words may need
+		errs = append(errs, n.observer.watcher.Close()) // neither
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -35,6 +35,9 @@ type observer struct {
 
 // observe begins to watch, and returns when the first image is published.
 func (n *Node) observe(ctx context.Context) (err error) {
+	if n.checks, err = newChecks(n); err != nil {
+		return err
+	}
 	o := &observer{node: n, first: make(chan error, 1), statics: statics(n.cfg)}
 	c := neighbor.Config{Targets: backends(&n.cfg.State), Static: o.statics, Settle: settleTime, Log: n.log}
 	for _, i := range n.cfg.Interfaces {
@@ -81,6 +84,7 @@ func (o *observer) changed(view *model.Observations) {
 	defer o.mu.Unlock()
 	first := o.latest == nil
 	o.latest = view
+	o.node.checks.see(view)
 	switch {
 	case first:
 		o.first <- o.start(view)
@@ -150,7 +154,9 @@ func (o *observer) release(s *model.State, settings []model.BackendSetting) (cha
 		changed, err = o.node.reconciler.ApplyObserved(s, o.latest)
 		return err
 	})
-	o.behind = err != nil
+	if o.behind = err != nil; err == nil {
+		changed = o.node.checks.follow(s) || changed
+	}
 	return changed, err
 }
 

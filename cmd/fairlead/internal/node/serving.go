@@ -36,5 +36,9 @@ func (l *listeners) tell() {
 
 // start publishes the first image.
 func (o *observer) start(view *model.Observations) error {
-	return o.node.serving.Apply(&o.node.cfg.State, o.node.settings(), func(s *model.State) error { return o.node.reconciler.Start(s, view) })
+	err := o.node.serving.Apply(&o.node.cfg.State, o.node.settings(), func(s *model.State) error { return o.node.reconciler.Start(s, view) })
+	if err == nil {
+		o.node.checks.follow(&o.node.cfg.State)
+	}
+	return err
 }
