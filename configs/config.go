@@ -23,6 +23,7 @@ type Config struct {
 	Dataplane  Dataplane
 	XDP        XDP
 	Store      Store
+	API        API
 	Interfaces []Interface
 	Neighbors  []Neighbor
 	State      model.State

@@ -115,6 +115,19 @@ var errorCases = []struct {
 	{"user empty", "[dataplane]\nuser = \"\"\n", `2:8: user: "" is not the name of a user`},
 	{"state directory", "[state]\ndirectory = \"state\"\nremoval_guard = 0\n", `2:13: directory: "state" is not a plain absolute path
 3:17: removal_guard: 0 is out of range; it must be 1 to 100`},
+	{"api", "[api]\nsocket = \"run/x\"\ngroup = \"a b\"\noperators = [ \"ops\", \"user:\", 7 ]\nreaders = \"everybody\"\ntls_cert = \"/c\"\ntls_readers = [ \"ou:x\" ]\n", `2:10: socket: "run/x" is not a plain absolute path
+3:9: group: "a b" is not the name of a group
+4:22: operators: "user:" names nobody: write the name of a user or group, "user:NAME" or "group:NAME"
+4:31: operators: expected a string, found an integer
+5:11: readers: expected an array of strings, found a string
+6:12: tls_cert: is for listen, which is not given
+7:15: tls_readers: is for listen, which is not given`},
+	{"api without mutual TLS", "[api]\nlisten = \"192.0.2.1:8443\"\ntls_cert = \"/c\"\ntls_key = \"/k\"\ntls_operators = [ \"ops\" ]\n", `2:10: listen: needs client_ca: the admin API is on TCP only where both ends show certificates
+5:19: tls_operators: "ops" names nobody: write "cn:", "ou:", "dns:", "email:", "uri:" or "ip:" and what the certificate has there`},
+	{"api that nobody could use", "[api]\nlisten = \"[::1]:8443\"\ntls_cert = \"/c\"\ntls_key = \"/k\"\nclient_ca = \"/a\"\n", `2:10: listen: nobody could use it: name certificates in tls_operators or tls_readers`},
+	{"api address", "[api]\nlisten = \":8443\"\ntls_cert = \"/c\"\ntls_key = \"k\"\nclient_ca = \"/a\"\n", `2:10: listen: ":8443" is not an address with a port, such as "192.0.2.1:8443" or "[2001:db8::1]:8443"
+4:11: tls_key: "k" is not a plain absolute path`},
+	{"api socket too long", "[api]\nsocket = \"/" + strings.Repeat("s", 107) + "\"\n", `2:10: socket: the path has 108 bytes; a socket's may have 107`},
 	{"pin path", "[xdp]\npin_path = \"bpf/../x\"\n", `2:12: pin_path: "bpf/../x" is not a plain absolute path`},
 
 	// Interfaces and neighbours.

@@ -38,6 +38,18 @@ pin_path = ""
 directory = "/srv/fairlead"
 removal_guard = 100
 
+[api]
+socket = "/srv/fairlead.sock"
+group = "ops"
+operators = [ "alice", "group:7" ]
+readers = [ "user:bob" ]
+listen = "[2001:db8::1]:8443"
+tls_cert = "/etc/c.pem"
+tls_key = "/etc/k.pem"
+client_ca = "/etc/ca.pem"
+tls_operators = [ "ou:ops" ]
+tls_readers = [ "dns:a.example", "uri:spiffe://x/y" ]
+
 [[interface]]
 name = "eth0"
 xdp_mode = "native"
@@ -163,6 +175,11 @@ func TestEveryValue(t *testing.T) {
 			BusyPoll: 20 * time.Microsecond, BusyPollBudget: 32, HugePages: true, User: "65534",
 		},
 		Store: Store{Directory: "/srv/fairlead", RemovalGuard: 100},
+		API: API{
+			Socket: "/srv/fairlead.sock", Group: "ops", Operators: []string{"alice", "group:7"}, Readers: []string{"user:bob"},
+			Listen: "[2001:db8::1]:8443", TLSCert: "/etc/c.pem", TLSKey: "/etc/k.pem", ClientCA: "/etc/ca.pem",
+			TLSOperators: []string{"ou:ops"}, TLSReaders: []string{"dns:a.example", "uri:spiffe://x/y"},
+		},
 		Interfaces: []Interface{
 			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
 			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
@@ -315,6 +332,17 @@ func render(c *Config) string {
 	line("queues = %s\ncpus = %s\nbusy_poll = %q\nbusy_poll_budget = %d", queues(d.Queues), strings.ReplaceAll(fmt.Sprint(d.CPUs), " ", ", "), d.BusyPoll, d.BusyPollBudget)
 	line("huge_pages = %t\nspin = %q\nuser = %s", d.HugePages, d.Spin, quote(d.User))
 	line("[xdp]\npin_path = %s", quote(c.XDP.PinPath))
+	a := &c.API
+	texts := func(list []string) string {
+		var quoted []string
+		for _, text := range list {
+			quoted = append(quoted, quote(text))
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	}
+	line("[api]\nsocket = %s\ngroup = %s\noperators = %s\nreaders = %s", quote(a.Socket), quote(a.Group), texts(a.Operators), texts(a.Readers))
+	line("listen = %s\ntls_cert = %s\ntls_key = %s\nclient_ca = %s", quote(a.Listen), quote(a.TLSCert), quote(a.TLSKey), quote(a.ClientCA))
+	line("tls_operators = %s\ntls_readers = %s", texts(a.TLSOperators), texts(a.TLSReaders))
 	line("[state]\ndirectory = %s\nremoval_guard = %d", quote(c.Store.Directory), c.Store.RemovalGuard)
 	for _, i := range c.Interfaces {
 		line("[[interface]]\nname = %s\nqueues = %s\nxdp_mode = %q\nzero_copy = %q\nxdp_tx = %q\nneed_wakeup = %t", quote(i.Name), queues(i.Queues), i.XDPMode, i.ZeroCopy, i.XDPTX, i.NeedWakeup)

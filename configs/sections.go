@@ -21,6 +21,7 @@ func (r *reader) config(root *table) *Config {
 	r.dataplane(root.sub("dataplane", "[dataplane]"), &c.Dataplane)
 	r.xdp(root.sub("xdp", "[xdp]"), &c.XDP)
 	r.store(root.sub("state", "[state]"), &c.Store)
+	r.api(root.sub("api", "[api]"), &c.API)
 	r.interfaces(root.list("interface", "[[interface]]"), c)
 	r.neighbors(root.list("neighbor", "[[neighbor]]"), c)
 	r.state(root, c)

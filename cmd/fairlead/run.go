@@ -35,18 +35,27 @@ when the file is missing or wrong, and has from there what was sent with
 		Args: cobra.NoArgs,
 	}
 	path := configFlag(c)
-	socket := c.Flags().String("socket", api.DefaultSocket, "Unix socket of the admin API; empty: none")
+	socket := c.Flags().String("socket", api.DefaultSocket, "Unix socket of the admin API, in place of the one in the configuration; empty: none")
 	state := c.Flags().String("state-directory", "", "where the desired state is kept, in place of what [state] of the file says")
-	c.RunE = func(*cobra.Command, []string) error { return run(*path, *state, *socket) }
+	c.RunE = func(*cobra.Command, []string) error {
+		if !c.Flags().Changed("socket") {
+			socket = nil
+		}
+		return run(*path, *state, socket)
+	}
 	return c
 }
 
-func run(path, state, socket string) error {
+// run runs a node. socket, when not nil, stands in place of the configuration's.
+func run(path, state string, socket *string) error {
 	wanted, err := node.LoadDesired(path, state, newLogger)
 	if err != nil {
 		return err
 	}
 	cfg, log := wanted.Config, wanted.Log
+	if socket != nil {
+		cfg.API.Socket = *socket
+	}
 	if err := lookBeforeRunning(cfg, log); err != nil {
 		return err
 	}
@@ -61,7 +70,7 @@ func run(path, state, socket string) error {
 		return err
 	}
 	n.Follow(wanted)
-	err = serve(ctx, n, wanted, socket, reload, log)
+	err = serve(ctx, n, wanted, &cfg.API, reload, log)
 	return errors.Join(err, n.Close())
 }
 
@@ -78,7 +87,7 @@ func lookBeforeRunning(cfg *configs.Config, log *slog.Logger) error {
 }
 
 // serve runs the node's parts until ctx ends or one of them fails.
-func serve(ctx context.Context, n *node.Node, wanted *node.Desired, socket string, reload <-chan os.Signal, log *slog.Logger) error {
+func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *configs.API, reload <-chan os.Signal, log *slog.Logger) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	if err := n.Start(ctx); err != nil {
@@ -90,14 +99,14 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, socket strin
 		func() error { wanted.Run(ctx); return nil },
 		func() error { return reloadOn(ctx, wanted, reload) },
 	}
-	if socket != "" {
-		parts = append(parts, func() error { return api.Serve(ctx, apiConfig(socket, log), n) })
+	if c := apiConfig(admin, log); c.Socket != "" || c.TCP != nil {
+		parts = append(parts, func() error { return api.Serve(ctx, c, n) })
 	}
 	ended := make(chan error)
 	for _, part := range parts {
 		go func() { ended <- part() }()
 	}
-	log.Info("fairlead runs", "version", node.Version, "pid", os.Getpid(), "socket", socket)
+	log.Info("fairlead runs", "version", node.Version, "pid", os.Getpid(), "socket", admin.Socket)
 	var errs []error
 	for range parts {
 		err := <-ended
@@ -106,11 +115,6 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, socket strin
 	}
 	log.Info("fairlead stops")
 	return errors.Join(errs...)
-}
-
-// apiConfig is where and to whom the node answers.
-func apiConfig(socket string, log *slog.Logger) api.Config {
-	return api.Config{Socket: socket, Version: node.Version, Log: log}
 }
 
 // reloadOn reads the configuration again on each signal. What comes of it is
