@@ -156,7 +156,8 @@ func (c *checker) text(token json.Token, at int, into encoding.TextUnmarshaler, 
 // kind than its type.
 func (c *checker) scalar(token json.Token, at int, t reflect.Type, tag reflect.StructTag, key string) {
 	v := reflect.New(t).Elem()
-	want, wrong := wanted(t), ""
+	want := wanted(t)
+	wrong := fmt.Sprintf("expected %s, found %s", want, kindOf(token))
 	switch token := token.(type) {
 	case string:
 		if want == "a string" {
@@ -170,16 +171,12 @@ func (c *checker) scalar(token json.Token, at int, t reflect.Type, tag reflect.S
 		}
 	case json.Number:
 		if want == "an integer" || want == "a number" {
-			if wrong = parseValue(token.String(), v); wrong == "" {
+			if parseValue(token.String(), v) == "" {
 				c.bounds(v, at, tag, key)
 				return
 			}
+			wrong = fmt.Sprintf("expected %s that fits here, found %v", want, token)
 		}
-	}
-	if wrong == "" {
-		wrong = fmt.Sprintf("expected %s, found %s", want, kindOf(token))
-	} else if want == "an integer" && strings.ContainsAny(wrong, ".eE") && !strings.Contains(wrong, "range") {
-		wrong = fmt.Sprintf("expected an integer that fits here, found %v", token)
 	}
 	c.refuse(at, key, "%s", wrong)
 	c.skip(token)

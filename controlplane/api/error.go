@@ -79,6 +79,9 @@ func (e *Error) Status() int {
 // asError makes an Error of any error.
 func asError(err error) *Error {
 	if e, ok := errors.AsType[*Error](err); ok {
+		if error(e) != err && len(e.Details) == 0 {
+			return &Error{Code: e.Code, Message: err.Error()} // with the context that it was given
+		}
 		return e
 	}
 	if large, ok := errors.AsType[*http.MaxBytesError](err); ok {

@@ -32,6 +32,10 @@ func send(h http.Handler, role Role, method, path, content, body string) *http.R
 	if content != "" {
 		r.Header.Set("Content-Type", content)
 	}
+	return sendRequest(h, role, r)
+}
+
+func sendRequest(h http.Handler, role Role, r *http.Request) *http.Response {
 	r = r.WithContext(withCaller(r.Context(), Caller{Name: "alice", From: "pid 1", Role: role}))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)

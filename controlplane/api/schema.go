@@ -19,7 +19,7 @@ type schemas struct {
 	types      map[string]reflect.Type
 }
 
-// named is a schema of a struct that is part of requests, or of answers: in
+// of is the schema of a type that is part of requests, or of answers: in
 // requests, what is required is tagged so; in answers all is there that is not
 // left out when empty.
 func (s *schemas) of(t reflect.Type, tag reflect.StructTag, request bool) *openapi3.SchemaRef {
@@ -127,12 +127,17 @@ func defaultOf(t reflect.Type, text string) any {
 	return text
 }
 
-// object is a reference to the component of a struct.
+// object is a reference to the component of a struct, or the schema itself of
+// one that has no name.
 func (s *schemas) object(t reflect.Type, request bool) *openapi3.SchemaRef {
+	if t.Name() == "" {
+		schema := openapi3.NewObjectSchema()
+		s.fill(schema, t, request)
+		return openapi3.NewSchemaRef("", schema)
+	}
 	name := strings.ToUpper(t.Name()[:1]) + t.Name()[1:]
 	if request {
-		name += "Request"
-		name = strings.Replace(name, "RequestRequest", "Request", 1)
+		name = strings.TrimSuffix(name, "Request") + "Request"
 	}
 	if have, taken := s.types[name]; taken && have != t {
 		pkg := t.PkgPath()[strings.LastIndexByte(t.PkgPath(), '/')+1:]
@@ -146,6 +151,12 @@ func (s *schemas) object(t reflect.Type, request bool) *openapi3.SchemaRef {
 	schema := openapi3.NewObjectSchema()
 	s.types[name], s.components[name] = t, openapi3.NewSchemaRef("", schema)
 	ref.Value = schema
+	s.fill(schema, t, request)
+	return ref
+}
+
+// fill gives an object its properties, and no others.
+func (s *schemas) fill(schema *openapi3.Schema, t reflect.Type, request bool) {
 	closed := false
 	schema.AdditionalProperties.Has = &closed
 	schema.Properties = make(openapi3.Schemas)
@@ -155,5 +166,4 @@ func (s *schemas) object(t reflect.Type, request bool) *openapi3.SchemaRef {
 			schema.Required = append(schema.Required, f.name)
 		}
 	}
-	return ref
 }
