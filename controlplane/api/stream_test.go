@@ -224,7 +224,7 @@ func TestWithoutNils(t *testing.T) {
 	if !reflect.DeepEqual(given, before) || given.Inners[1].List != nil || given.Ptr.List != nil {
 		t.Errorf("changed: %+v", given)
 	}
-	full := &outer{Inners: []Inner{}, ByName: map[string]Inner{}}
+	full := &outer{Inners: []Inner{}, ByName: map[string]Inner{}, Inner: Inner{List: []int{}, Map: map[string]any{}}}
 	if got := withoutNils(full); got != any(full) {
 		t.Error("copied without need")
 	}
