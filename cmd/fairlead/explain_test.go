@@ -53,7 +53,7 @@ address   VIP, ARP is answered, ping is answered
 service   web: port 80, method nat, pool web of 1 backend
 source    allowed: any source is
 hash      0x26a5f6bf88cd99a4 of the 5-tuple
-table     slot 152 of 1009, table checksum 188833f53aa35150
+table     slot 152 of 1009, table checksum 7f9bfbf8fb501c9b
 backend   web1: 198.18.10.11, port 8080, weight 1, up
 next hop  inside, 02:00:00:00:02:11
 mtu       1500 on the way, room for packets of 1500
@@ -65,7 +65,7 @@ address   VIP, ARP is answered, ping is answered
 service   dns: port 53, method ipip, pool far of 1 backend
 source    allowed: any source is
 hash      0x9d9c7c24009fb3af of the 5-tuple
-table     slot 621 of 1009, table checksum d2218a5664f1123f
+table     slot 621 of 1009, table checksum 3f65bb1334b16072
 backend   far1: 198.18.99.1, port as it comes, weight 1, up
 next hop  inside, 02:00:00:00:02:fe
 mtu       1500 on the way, room for packets of 1480
@@ -91,7 +91,7 @@ address   VIP, ARP is answered, ping is answered
 service   six: port 443, method nat, pool six of 1 backend
 source    allowed: any source is
 hash      0xa62932bd87fd7abe of the 5-tuple
-table     slot 654 of 1009, table checksum 8cea4c6cf05dd107
+table     slot 654 of 1009, table checksum 7279c91930df79e2
 backend   [2001:db8:10::1]:443: 2001:db8:10::1, port 443, weight 1, up
 next hop  none: no route to the backend through an interface of the node
 verdict   drop next_hop_unresolved

@@ -150,8 +150,12 @@ func (w *world) refused(cmd *exec.Cmd, want string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := p.Wait(w.ctx); err == nil || err.Error() != "exit status 1" {
-		w.t.Errorf("%v: %v, want exit status 1", cmd.Args[1:], err)
+	status := "exit status 1"
+	if strings.HasPrefix(want, "unknown command") {
+		status = "exit status 2"
+	}
+	if err := p.Wait(w.ctx); err == nil || err.Error() != status {
+		w.t.Errorf("%v: %v, want %s", cmd.Args[1:], err, status)
 	}
 	var errors []string // log lines begin with the time
 	for line := range strings.Lines(string(p.Output())) {
