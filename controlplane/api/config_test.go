@@ -16,8 +16,6 @@ func init() {
 	openapi3filter.RegisterBodyDecoder("application/toml", openapi3filter.FileBodyDecoder)
 }
 
-var fixedTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-
 func fixedVersion() ConfigVersion {
 	return ConfigVersion{
 		Number: 4, Time: fixedTime, Source: "api", User: "alice (pid 17)", Comment: "why", Summary: "+1 pool, +1 backend",

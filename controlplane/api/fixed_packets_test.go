@@ -2,10 +2,7 @@ package api
 
 import (
 	"context"
-	"time"
 )
-
-var fixedTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func fixedFlow() Flow {
 	return Flow{

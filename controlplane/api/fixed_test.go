@@ -19,6 +19,9 @@ type fixed struct {
 	set         *SetBackend
 }
 
+// fixedTime is when everything happened on a fixed node.
+var fixedTime = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+
 // newFixed makes a node with one of everything.
 func newFixed() *fixed {
 	active := uint64(7)
