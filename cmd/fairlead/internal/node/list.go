@@ -240,8 +240,11 @@ func (v *view) backends(pool *fib.Pool) []api.Backend {
 		share[member]++
 	}
 	out := make([]api.Backend, 0, len(share))
+	name := snap.Name(pool.Name)
 	for i, slot := range snap.Members(pool) {
-		out = append(out, v.backend(snap.Backend(slot), float64(share[i])/float64(max(1, len(table)))))
+		b := v.backend(snap.Backend(slot), float64(share[i])/float64(max(1, len(table))))
+		b.Health = v.checks.said(name, snap.Backend(slot))
+		out = append(out, b)
 	}
 	return out
 }
