@@ -24,6 +24,7 @@ type Config struct {
 	XDP        XDP
 	Store      Store
 	API        API
+	ARP        ARP
 	Interfaces []Interface
 	Neighbors  []Neighbor
 	State      model.State

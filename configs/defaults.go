@@ -49,6 +49,7 @@ func Default() *Config {
 		XDP:   XDP{PinPath: "/sys/fs/bpf/fairlead"},
 		Store: Store{Directory: DefaultStateDirectory, RemovalGuard: DefaultRemovalGuard},
 		API:   API{Socket: DefaultSocket},
+		ARP:   defaultARP(),
 		State: model.State{
 			HashSeed: parseSeed(seedText),
 			Tunnel:   model.Tunnel{GUEPort: model.DefaultGUEPort, TTL: model.DefaultTunnelTTL},

@@ -113,6 +113,11 @@ var errorCases = []struct {
 	{"user 0", "[dataplane]\nuser = 0\n", `2:8: user: the data process must not run as root`},
 	{"user -1", "[dataplane]\nuser = -1\n", `2:8: user: -1 is out of range; it must be 1 to 4294967294`},
 	{"user empty", "[dataplane]\nuser = \"\"\n", `2:8: user: "" is not the name of a user`},
+	{"announcements", "[arp]\ninterfaces = \"some\"\nrepeat = 0\nrepeat_interval = \"1us\"\nrefresh = \"10ms\"\nrate = 1\n", `2:14: interfaces: "some" is none of "auto", "on-link", "all"
+3:10: repeat: 0 is out of range; it must be 1 to 10
+4:19: repeat_interval: 1us is out of range; it must be 100ms to 1m
+5:11: refresh: 10ms is out of range; it must be "0s", or "1s" to "24h"
+6:8: rate: 1 is out of range; it must be 10 to 100000`},
 	{"state directory", "[state]\ndirectory = \"state\"\nremoval_guard = 0\n", `2:13: directory: "state" is not a plain absolute path
 3:17: removal_guard: 0 is out of range; it must be 1 to 100`},
 	{"api", "[api]\nsocket = \"run/x\"\ngroup = \"a b\"\noperators = [ \"ops\", \"user:\", 7 ]\nreaders = \"everybody\"\ntls_cert = \"/c\"\ntls_readers = [ \"ou:x\" ]\n", `2:10: socket: "run/x" is not a plain absolute path

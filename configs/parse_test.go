@@ -49,6 +49,14 @@ tls_key = "/etc/k.pem"
 client_ca = "/etc/ca.pem"
 tls_operators = [ "ou:ops" ]
 tls_readers = [ "dns:a.example", "uri:spiffe://x/y" ]
+[arp]
+announce = false
+interfaces = "on-link"
+repeat = 10
+repeat_interval = "100ms"
+refresh = "0s"
+rate = 10
+detect_conflicts = false
 
 [[interface]]
 name = "eth0"
@@ -180,6 +188,7 @@ func TestEveryValue(t *testing.T) {
 			Listen: "[2001:db8::1]:8443", TLSCert: "/etc/c.pem", TLSKey: "/etc/k.pem", ClientCA: "/etc/ca.pem",
 			TLSOperators: []string{"ou:ops"}, TLSReaders: []string{"dns:a.example", "uri:spiffe://x/y"},
 		},
+		ARP: ARP{Interfaces: ARPOnLink, Repeat: 10, RepeatInterval: 100 * time.Millisecond, Rate: 10},
 		Interfaces: []Interface{
 			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
 			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
@@ -344,6 +353,9 @@ func render(c *Config) string {
 	line("listen = %s\ntls_cert = %s\ntls_key = %s\nclient_ca = %s", quote(a.Listen), quote(a.TLSCert), quote(a.TLSKey), quote(a.ClientCA))
 	line("tls_operators = %s\ntls_readers = %s", texts(a.TLSOperators), texts(a.TLSReaders))
 	line("[state]\ndirectory = %s\nremoval_guard = %d", quote(c.Store.Directory), c.Store.RemovalGuard)
+	arp := &c.ARP
+	line("[arp]\nannounce = %t\ninterfaces = %q\nrepeat = %d\nrepeat_interval = %q\nrefresh = %q\nrate = %d\ndetect_conflicts = %t",
+		arp.Announce, arp.Interfaces, arp.Repeat, arp.RepeatInterval, arp.Refresh, arp.Rate, arp.DetectConflicts)
 	for _, i := range c.Interfaces {
 		line("[[interface]]\nname = %s\nqueues = %s\nxdp_mode = %q\nzero_copy = %q\nxdp_tx = %q\nneed_wakeup = %t", quote(i.Name), queues(i.Queues), i.XDPMode, i.ZeroCopy, i.XDPTX, i.NeedWakeup)
 		optional("mac", i.MAC != [6]byte{}, mac(i.MAC))

@@ -22,6 +22,7 @@ func (r *reader) config(root *table) *Config {
 	r.xdp(root.sub("xdp", "[xdp]"), &c.XDP)
 	r.store(root.sub("state", "[state]"), &c.Store)
 	r.api(root.sub("api", "[api]"), &c.API)
+	r.arp(root.sub("arp", "[arp]"), &c.ARP)
 	r.interfaces(root.list("interface", "[[interface]]"), c)
 	r.neighbors(root.list("neighbor", "[[neighbor]]"), c)
 	r.state(root, c)

@@ -29,6 +29,7 @@ type changeSet struct {
 	prefixes   []netip.Prefix // these may lead elsewhere
 	entries    map[entryKey]entry
 	wanted     []*wanted // the last one counts
+	asked      []chan<- []Way
 }
 
 // wanted is what SetTargets was called with.
@@ -94,6 +95,9 @@ func (c *changes) end() {
 	for _, w := range c.set.wanted {
 		close(w.ready)
 	}
+	for _, answer := range c.set.asked {
+		close(answer)
+	}
 	c.set = emptySet()
 }
 
@@ -101,9 +105,9 @@ func (c *changes) end() {
 func (c *changes) everything() { c.note((*changeSet).readAgain) }
 
 func (s *changeSet) readAgain() {
-	wanted := s.wanted
+	wanted, asked := s.wanted, s.asked
 	*s = emptySet()
-	s.everything, s.routes, s.wanted = true, true, wanted
+	s.everything, s.routes, s.wanted, s.asked = true, true, wanted, asked
 }
 
 func (s *changeSet) entry(n entry) {

@@ -96,38 +96,6 @@ func (r *rig) linkLocal(i *lab.Interface) (a netip.Addr) {
 	return a
 }
 
-// TestMultipath takes the path of a route that the kernel would take.
-func TestMultipath(t *testing.T) {
-	r := newRig(t, lab.Config{Backends: 2})
-	r.must(r.LB.Netlink().RouteReplace(&netlink.Route{Dst: prefix("192.0.2.0/24"), MultiPath: []*netlink.NexthopInfo{
-		{LinkIndex: r.Back.Interface.Index, Gw: r.Backends[0].IPv4.AsSlice()},
-		{LinkIndex: r.Back.Interface.Index, Gw: r.Backends[1].IPv4.AsSlice()},
-	}}))
-	var targets []netip.Addr
-	for a := netip.MustParseAddr("192.0.2.1"); a != netip.MustParseAddr("192.0.2.65"); a = a.Next() {
-		targets = append(targets, a)
-	}
-	r.watch(neighbor.Config{Interfaces: r.both(), Targets: targets, Settle: patience})
-	o := r.until("first view", func(*model.Observations) bool { return true })
-	used := map[[6]byte]int{}
-	for _, a := range targets {
-		routes, err := r.LB.Netlink().RouteGet(a.AsSlice())
-		r.must(err)
-		gateway, _ := netip.AddrFromSlice(routes[0].Gw.To4())
-		want := r.behind(r.Backends[0].Interface)
-		if gateway == r.Backends[1].IPv4 {
-			want = r.behind(r.Backends[1].Interface)
-		}
-		if o.NextHops[a] != want {
-			t.Errorf("%s: %+v, the kernel would go by %s", a, o.NextHops[a], gateway)
-		}
-		used[o.NextHops[a].MAC]++
-	}
-	if len(used) != 2 {
-		t.Errorf("paths used: %v, want two", used)
-	}
-}
-
 // TestConfiguredGateway stands in front of the routes of its family through its
 // interface, serves addresses without a route, and is itself resolved.
 func TestConfiguredGateway(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -29,6 +30,9 @@ type hopKey struct {
 type hop struct {
 	hopKey
 	users int // targets; without any, it is remembered until everything is read again
+	// rivals is how many of them have other hops to choose from: it is worth
+	// knowing soon that it is not there.
+	rivals int
 
 	// resolved means that mac is known. Once known, it stays until another one
 	// is: packets never wait for the neighbour to be asked again.
@@ -41,6 +45,7 @@ type hop struct {
 	lost  bool  // it has been logged that the neighbour does not answer
 	tries int   // without an answer
 	next  time.Time
+	since time.Time // when the kernel's state or the address became what it is
 }
 
 // isOurs reports whether an entry is managed for us, by this process or one
@@ -49,8 +54,8 @@ func (n *entry) isOurs() bool {
 	return n.managed && n.protocol == ourProtocol && n.state&fixedStates == 0
 }
 
-// assign makes a path through one of our interfaces the way to a target.
-func (r *resolver) assign(t *target, p path, port int) {
+// hopBy is the hop of a target's way through one of our interfaces.
+func (r *resolver) hopBy(t *target, p path, port int) *hop {
 	key := hopKey{port, p.via}
 	if !p.via.IsValid() {
 		key.addr = t.addr
@@ -67,16 +72,42 @@ func (r *resolver) assign(t *target, p path, port int) {
 	if fixed {
 		h.static, h.resolved, h.mac = true, true, s.mac
 	}
-	if t.hop == h {
+	return h
+}
+
+// assign makes paths through our interfaces, of which there is one at least,
+// the ways to a target.
+func (r *resolver) assign(t *target, ways []way) {
+	var list []choice
+	for _, w := range ways {
+		h := r.hopBy(t, w.path, w.port)
+		if at := slices.IndexFunc(list, func(c choice) bool { return c.hop == h }); at >= 0 {
+			list[at].weight += w.weight
+			continue
+		}
+		list = append(list, choice{h, max(w.weight, 1)})
+	}
+	if slices.Equal(list, t.choices) {
 		return
 	}
-	r.leave(t)
-	t.hop, t.outside = h, 0
-	if h.users++; h.users == 1 && !h.static {
-		r.unread[h] = struct{}{}
+	for _, c := range list {
+		if c.users++; c.users == 1 && !c.static {
+			r.unread[c.hop] = struct{}{}
+		}
+		if len(list) > 1 {
+			if c.rivals++; c.rivals == 1 {
+				r.contested++
+			}
+		}
 	}
-	r.dirty = true
-	r.log.Debug("way found", "address", t.addr, "interface", r.ports[h.port].Interface.Name, "by", h.addr)
+	before := t.hop
+	r.leave(t)
+	t.choices, t.outside = list, 0
+	r.choose(t)
+	if t.hop != before {
+		r.dirty = true
+		r.log.Debug("way found", "address", t.addr, "interface", r.ports[t.hop.port].Interface.Name, "by", t.hop.addr, "of", len(list))
+	}
 }
 
 // assignNone says that there is no way to a target through our interfaces, but
@@ -92,16 +123,20 @@ func (r *resolver) assignNone(t *target, outside int) (isNew bool) {
 	return isNew
 }
 
+// leave takes all ways from a target.
 func (r *resolver) leave(t *target) {
-	h := t.hop
-	if h == nil {
-		return
+	for _, c := range t.choices {
+		if len(t.choices) > 1 {
+			if c.rivals--; c.rivals == 0 {
+				r.contested--
+			}
+		}
+		if c.users--; c.users == 0 {
+			delete(r.unread, c.hop)
+			delete(r.waiting, c.hop)
+		}
 	}
-	t.hop = nil
-	if h.users--; h.users == 0 {
-		delete(r.unread, h)
-		delete(r.waiting, h)
-	}
+	t.hop, t.choices = nil, nil
 }
 
 // forget drops the hops that no target is reached by.
@@ -128,6 +163,9 @@ func (r *resolver) hopOf(n *entry) *hop {
 
 // take takes over the kernel's entry for a hop.
 func (r *resolver) take(h *hop, n *entry, now time.Time) {
+	if h.entry.state != n.state || h.entry.mac != n.mac {
+		h.since = now
+	}
 	h.entry = *n
 	if h.static || h.users == 0 {
 		return
@@ -137,6 +175,7 @@ func (r *resolver) take(h *hop, n *entry, now time.Time) {
 		r.resolve(h, n.mac)
 	} else if n.state&unix.NUD_FAILED != 0 && !h.lost {
 		h.lost = true
+		r.choosing = r.choosing || h.rivals > 0
 		r.logLost(h)
 	}
 	if n.state&fixedStates != 0 || n.usable() && (n.managed || h.asked) {
@@ -165,6 +204,7 @@ func (r *resolver) resolve(h *hop, mac [6]byte) {
 	default:
 		r.log.Debug("neighbour resolved", attrs...)
 	}
+	r.choosing = r.choosing || h.rivals > 0 && (back || !h.resolved)
 	h.resolved, h.mac = true, mac
 	r.dirty = true
 }

@@ -152,6 +152,18 @@ func putManage(e *encoder, index int, a netip.Addr) {
 	e.attribute32(ndaFlagsExt, extManaged)
 }
 
+// putProbe has the kernel ask a neighbour that it believes to be there at once
+// whether it is. Its address stays in use until it is known not to answer, after
+// three questions a second apart.
+func putProbe(e *encoder, index int, a netip.Addr) {
+	fixed := ndmsg(index, family(a), unix.NTF_EXT_LEARNED)
+	binary.NativeEndian.PutUint16(fixed[8:], unix.NUD_PROBE)
+	e.begin(unix.RTM_NEWNEIGH, unix.NLM_F_ACK|unix.NLM_F_REPLACE, fixed...)
+	e.attribute(unix.NDA_DST, a.AsSlice()...)
+	e.attribute(ndaProtocol, ourProtocol)
+	e.attribute32(ndaFlagsExt, extManaged)
+}
+
 // putRelease leaves a neighbour to the kernel again, which forgets it when
 // nobody uses it.
 func putRelease(e *encoder, index int, a netip.Addr) {
@@ -159,6 +171,9 @@ func putRelease(e *encoder, index int, a netip.Addr) {
 	e.attribute(unix.NDA_DST, a.AsSlice()...)
 	e.attribute(ndaProtocol, unix.RTPROT_KERNEL)
 }
+
+// downFlags say of a way that its interface carries nothing.
+const downFlags = unix.RTNH_F_DEAD | unix.RTNH_F_LINKDOWN
 
 // route is the kernel's answer to the question where packets to an address go.
 type route struct {
@@ -169,22 +184,21 @@ type route struct {
 
 // path is one way of a route.
 type path struct {
-	index int
-	via   netip.Addr // the zero Addr: the destination is on the link
+	index  int
+	via    netip.Addr // the zero Addr: the destination is on the link
+	weight int        // against the other ways of the route, from 1
+	down   bool       // its interface carries nothing at the moment
 }
 
-// putLookup asks for the route to an address. With an interface (index not 0)
-// it asks for the entry of the routing tables that leads out of it; without
-// FIB match, the kernel takes any address to be on the link of an interface
-// that is asked for.
+// putLookup asks for the entry of the routing tables that is used for an
+// address, with all of its ways; given an interface (index not 0), for the one
+// that leads out of it. It is the entry that is asked for (FIB match) and not
+// what the kernel would make of it: that is one way of several, and with an
+// interface any address on its link.
 func putLookup(e *encoder, a netip.Addr, index int) {
 	fixed := make([]byte, unix.SizeofRtMsg)
 	fixed[0], fixed[1] = family(a), uint8(a.BitLen())
-	flags := uint32(unix.RTM_F_LOOKUP_TABLE)
-	if index != 0 {
-		flags |= unix.RTM_F_FIB_MATCH
-	}
-	binary.NativeEndian.PutUint32(fixed[8:], flags)
+	binary.NativeEndian.PutUint32(fixed[8:], unix.RTM_F_LOOKUP_TABLE|unix.RTM_F_FIB_MATCH)
 	e.begin(unix.RTM_GETROUTE, 0, fixed...)
 	e.attribute(unix.RTA_DST, a.AsSlice()...)
 	if index != 0 {
@@ -202,7 +216,7 @@ func parseRoute(m *message) (r route) {
 		return r
 	}
 	r.kind = m.body[7]
-	var single path
+	single := path{weight: 1, down: binary.NativeEndian.Uint32(m.body[8:])&downFlags != 0}
 	for kind, v := range attributes(m.body[unix.SizeofRtMsg:]) {
 		if kind == unix.RTA_MULTIPATH {
 			r.paths = appendPaths(r.paths, v)
@@ -238,7 +252,7 @@ func appendPaths(paths []path, b []byte) []path {
 		if size < unix.SizeofRtNexthop || size > len(b) {
 			break
 		}
-		p := path{index: int(int32(binary.NativeEndian.Uint32(b[4:])))}
+		p := path{index: int(int32(binary.NativeEndian.Uint32(b[4:]))), weight: int(b[3]) + 1, down: b[2]&downFlags != 0}
 		for kind, v := range attributes(b[unix.SizeofRtNexthop:size]) {
 			p.attribute(kind, v)
 		}

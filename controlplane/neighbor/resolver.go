@@ -39,6 +39,10 @@ type resolver struct {
 	unread  map[*hop]struct{} // whose entry in the kernel's table is to be read
 	waiting map[*hop]struct{} // which the kernel is to be asked to resolve
 
+	contested int       // hops that have rivals
+	choosing  bool      // targets with several ways are to choose anew
+	probeDue  time.Time // when hops that others stand beside are asked next
+
 	readDue time.Time // when everything is read again
 	cleaned bool      // what an earlier process left has been seen to
 	settled time.Time // when the first view is told of at the latest
@@ -92,7 +96,8 @@ func (r *resolver) run(ctx context.Context, c *changes, changed func(*model.Obse
 			}
 		case <-timer.C:
 		}
-		if err := r.work(c.take(), time.Now()); err != nil {
+		set := c.take()
+		if err := r.work(set, time.Now()); err != nil {
 			r.log.Error("routes and neighbours cannot be read; it is tried again", "error", err, "again_in", retryAfter)
 			r.readDue = time.Now().Add(retryAfter)
 		}
@@ -102,6 +107,7 @@ func (r *resolver) run(ctx context.Context, c *changes, changed func(*model.Obse
 		if r.complete() {
 			r.endWaiting()
 		}
+		r.answer(set.asked)
 		timer.Reset(max(0, time.Until(r.due())))
 	}
 }
@@ -159,7 +165,11 @@ func (r *resolver) work(set changeSet, now time.Time) error {
 			return err
 		}
 	}
-	return r.ask(now)
+	r.chooseAll()
+	if err := r.ask(now); err != nil {
+		return err
+	}
+	return r.probeRivals(now)
 }
 
 // readEverything reads the interfaces, and marks everything else to be read.
@@ -202,6 +212,9 @@ func (r *resolver) due() time.Time {
 	}
 	if r.last == nil {
 		sooner(r.settled)
+	}
+	if r.contested > 0 {
+		sooner(r.probeDue)
 	}
 	return at
 }

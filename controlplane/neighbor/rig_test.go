@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -244,4 +245,15 @@ func hardware(mac string) net.HardwareAddr {
 		panic(err)
 	}
 	return m
+}
+
+// ip runs ip(8) on the load balancer.
+func (r *rig) ip(args ...string) {
+	r.t.Helper()
+	r.must(r.LB.Do(func() error {
+		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w\n%s", strings.Join(args, " "), err, out)
+		}
+		return nil
+	}))
 }

@@ -17,10 +17,11 @@ const routeShare = 5
 // target is an address whose way is wanted.
 type target struct {
 	addr    netip.Addr
-	gateway bool // a configured gateway, whose interface is known
-	moved   bool // to be looked up
-	hop     *hop // nil: there is no way
-	outside int  // with no hop: the index of the interface, none of ours, that the route leads out of
+	gateway bool     // a configured gateway, whose interface is known
+	moved   bool     // to be looked up
+	choices []choice // its ways
+	hop     *hop     // the one in use; nil: there is no way
+	outside int      // with no hop: the index of the interface, none of ours, that the route leads out of
 }
 
 // addGateways makes targets of the configured gateways.
@@ -36,7 +37,7 @@ func (r *resolver) addGateways() {
 func (r *resolver) assignGateways() {
 	for i := range r.ports {
 		if a := r.ports[i].gatewayKey(); a.IsValid() {
-			r.assign(r.targets[a], path{via: a.WithZone("")}, i)
+			r.assign(r.targets[a], []way{{path{via: a.WithZone(""), weight: 1}, i}})
 		}
 	}
 }
@@ -148,6 +149,9 @@ func (r *resolver) route(now time.Time) error {
 	return nil
 }
 
+// loopback is the number of the loopback interface in every network namespace.
+const loopback = 1
+
 // stray is a target that the kernel would not reach through any of our
 // interfaces.
 type stray struct {
@@ -161,15 +165,15 @@ func (r *resolver) lookUp(targets []*target) (left []stray, err error) {
 	put := func(i int, e *encoder) { putLookup(e, targets[i].addr, 0) }
 	err = r.conn.batch(len(targets), put, func(i int, m *message) {
 		t, answer := targets[i], parseRoute(m)
-		switch p, at, ok := r.inside(&answer); {
-		case ok:
-			r.assign(t, r.byGateway(p, at), at)
+		switch ways := r.inside(&answer); {
+		case len(ways) > 0:
+			r.assign(t, ways)
 		case errors.Is(answer.err, unix.ENETUNREACH):
 			left = append(left, stray{t, 0})
 		case len(answer.paths) == 0: // a route that forbids
 			r.assignNone(t, 0)
 		case answer.kind != unix.RTN_UNICAST: // one of the host's own addresses
-			r.outside(t, answer.paths[0].index)
+			r.outside(t, loopback)
 		default:
 			left = append(left, stray{t, answer.paths[0].index})
 		}
@@ -189,8 +193,8 @@ func (r *resolver) lookInside(targets []stray) error {
 		put := func(j int, e *encoder) { putLookup(e, targets[j].addr, r.ports[i].index) }
 		err := r.conn.batch(len(targets), put, func(j int, m *message) {
 			answer := parseRoute(m)
-			if p, at, ok := r.inside(&answer); ok {
-				r.assign(targets[j].target, r.byGateway(p, at), at)
+			if ways := r.inside(&answer); len(ways) > 0 {
+				r.assign(targets[j].target, ways)
 				return
 			}
 			left = append(left, targets[j])
@@ -202,7 +206,7 @@ func (r *resolver) lookInside(targets []stray) error {
 	}
 	for _, t := range targets {
 		if at, ok := r.gatewayFor(t.addr); ok {
-			r.assign(t.target, path{via: r.ports[at].Gateway}, at)
+			r.assign(t.target, []way{{path{via: r.ports[at].Gateway, weight: 1}, at}})
 			continue
 		}
 		r.outside(t.target, t.index)
@@ -228,19 +232,26 @@ func (r *resolver) warnOfOutsiders() {
 	clear(r.outsiders)
 }
 
-// inside is the first path of a route that leads out of one of our interfaces.
-func (r *resolver) inside(a *route) (p path, port int, ok bool) {
+// inside are the paths of a route that lead out of our interfaces, by their
+// gateways: those that carry something, or all when none does.
+func (r *resolver) inside(a *route) (ways []way) {
 	if a.kind != unix.RTN_UNICAST {
-		return p, 0, false
+		return nil
 	}
+	down := true
 	for _, p := range a.paths {
 		for i := range r.ports {
 			if p.index == r.ports[i].index {
-				return p, i, true
+				ways = append(ways, way{r.byGateway(p, i), i})
+				down = down && p.down
+				break
 			}
 		}
 	}
-	return p, 0, false
+	if !down {
+		ways = slices.DeleteFunc(ways, func(w way) bool { return w.down })
+	}
+	return ways
 }
 
 // byGateway is a route's path out of one of our interfaces with the configured

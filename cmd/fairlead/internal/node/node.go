@@ -52,6 +52,7 @@ type Node struct {
 	restartDelay        time.Duration // before the next data process is started; Run's own
 	reviveNext          time.Time     // when it is started; Run's own
 	look                chan struct{} // tells Run to look at the interfaces
+	ownership           ownership
 
 	profiling sync.Mutex // held while a profile is recorded
 	taps      *taps      // who looks at packets
@@ -252,8 +253,12 @@ func (n *Node) Start(ctx context.Context) error {
 		return err
 	}
 	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.startData()
+	err := n.startData()
+	n.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return n.startAnnouncing(ctx)
 }
 
 // Apply makes another configuration's services, pools, VIPs, SNAT addresses and
@@ -297,7 +302,7 @@ func (n *Node) startData() error {
 	}
 	n.log.Info("data process forwards", "pid", d.ready.PID, "uid", d.ready.UID, "generation", d.ready.Generation,
 		"workers", len(n.workers), "recovered_frames", d.ready.Recovered, "lost_frames", d.ready.Lost)
-	if _, _, err = n.steer.SetLocals(n.image.locals); err != nil {
+	if _, _, err = n.steer.SetLocals(n.owned(n.image.locals)); err != nil {
 		return err
 	}
 	n.pair()
@@ -335,6 +340,9 @@ func (n *Node) Close() error {
 	}
 	if n.observer != nil {
 		errs = append(errs, n.observer.watcher.Close()) // neither
+	}
+	if n.ownership.announcer != nil {
+		errs = append(errs, n.ownership.announcer.Close())
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()

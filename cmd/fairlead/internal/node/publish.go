@@ -57,7 +57,7 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 	if n.data != nil {
 		err = n.data.publish(generation, next.images, next.images.FD())
 		if err != nil && !errors.Is(err, errGone) {
-			_, _, back := n.steer.SetLocals(n.image.locals)
+			_, _, back := n.steer.SetLocals(n.owned(n.image.locals))
 			return errors.Join(err, back, next.close())
 		}
 	}
@@ -65,10 +65,11 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 	old := n.image
 	n.image = next
 	if n.data != nil { // otherwise steering begins when it is started
-		if _, _, err := n.steer.SetLocals(next.locals); err != nil {
+		if _, _, err := n.steer.SetLocals(n.owned(next.locals)); err != nil {
 			n.log.Error("steering does not follow generation", "generation", generation, "error", err)
 		}
 	}
+	n.announceOwned()
 	n.log.Debug("image in force", "generation", generation, "bytes", next.snapshot.Used(), "took", time.Since(begin))
 	n.pair()
 	return old.close()
@@ -144,7 +145,7 @@ func (n *Node) keepLocals(next []steer.Local) error {
 			keep = append(keep, l)
 		}
 	}
-	_, _, err := n.steer.SetLocals(keep)
+	_, _, err := n.steer.SetLocals(n.owned(keep))
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -55,7 +56,7 @@ func (n *Node) summary() (s api.Summary, missing []string) {
 	defer n.mu.Unlock()
 	s = api.Summary{
 		Node: n.cfg.Node.Name, Version: Version, UptimeMS: time.Since(n.started).Milliseconds(),
-		Generation: api.Generation{Published: r.Generation}, Warnings: r.Warnings, Steering: n.steering(), Sockets: n.socketStatistics(),
+		Generation: api.Generation{Published: r.Generation}, Warnings: slices.Concat(r.Warnings, n.conflicts()), Steering: n.steering(), Sockets: n.socketStatistics(),
 	}
 	if n.data != nil {
 		s.Data = api.DataProcess{PID: n.data.ready.PID, UID: n.data.ready.UID, Workers: len(n.workers), Restarts: n.restarts}

@@ -92,6 +92,7 @@ func (n *Node) tick(w *watchdog) {
 		n.log.Error("how backends serve cannot take effect; it is tried again", "error", err)
 	}
 	n.observer.tick()
+	n.announceWhileForwarding()
 	if time.Since(w.ports) >= portsEvery {
 		w.ports = time.Now()
 		n.checkPorts()

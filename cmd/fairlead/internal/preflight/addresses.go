@@ -24,11 +24,13 @@ func (c *checker) addresses() {
 	for _, n := range c.cfg.State.SNATs {
 		if on, taken := host[n.Address]; taken {
 			c.add(Error, "snat "+n.Address.String(), "the host has this address itself, on %s: replies to the host's own connections would be taken from it", on)
+			c.do("use another address, or take it from the host", "ip addr del %s dev %s", n.Address, on)
 		}
 	}
 	for _, vip := range vips(&c.cfg.State) {
 		if on, taken := host[vip]; taken {
 			c.add(Warning, "vip "+vip.String(), "the host has this address itself, on %s: what it serves there is no longer reached through Fairlead's interfaces", on)
+			c.do("take it from the host, unless it is to serve the address while the node is stopped", "ip addr del %s dev %s", vip, on)
 		}
 	}
 }
@@ -92,7 +94,9 @@ func (c *checker) route(subject string, a netip.Addr, ours map[int]bool) {
 	switch {
 	case err != nil || len(routes) == 0:
 		c.add(Warning, subject, "no route to it")
+		c.do("add a route, or set gateway of an [[interface]]", "ip route get %s", a)
 	case !ours[routes[0].LinkIndex]:
 		c.add(Warning, subject, "the way to it is through %s, which is none of Fairlead's interfaces", nameOf(routes[0].LinkIndex))
+		c.do("name that interface in [[interface]], or route it through one that is", "ip route get %s", a)
 	}
 }

@@ -33,6 +33,7 @@ func (c *checker) interfaces() {
 		switch {
 		case errors.As(err, &missing):
 			c.add(Error, subject(want), "there is no such interface")
+			c.do("correct its name in [[interface]]", "ip -br link")
 		case err != nil:
 			c.add(Error, subject(want), "%v", err)
 		default:
@@ -56,11 +57,14 @@ func (c *checker) link(want *configs.Interface, link netlink.Link) {
 	}
 	if attrs.Flags&net.FlagUp == 0 {
 		c.add(Warning, subject(want), "it is down")
+		c.do("bring it up", "ip link set dev %s up", want.Name)
 	} else if attrs.OperState == netlink.OperDown || attrs.OperState == netlink.OperLowerLayerDown {
 		c.add(Warning, subject(want), "it has no carrier")
+		c.do("look at the cable and at the switch's port", "ethtool %s", want.Name)
 	}
 	if attrs.MasterIndex != 0 {
 		c.add(Warning, subject(want), "it belongs to %s, which no longer sees traffic for VIPs", nameOf(attrs.MasterIndex))
+		c.do("take it out of there, if that needs to see traffic for VIPs", "ip link set dev %s nomaster", want.Name)
 	}
 	driver, err := ethtool.GetDriver(want.Name)
 	if err != nil {
@@ -72,6 +76,7 @@ func (c *checker) link(want *configs.Interface, link netlink.Link) {
 	c.fits(want, attrs.MTU)
 	if o, err := ethtool.GetOffloads(want.Name); err == nil && o.LRO {
 		c.add(Warning, subject(want), "large receive offload is on, and packets come glued together: `ethtool -K %s lro off`", want.Name)
+		c.do("switch it off", "ethtool -K %s lro off", want.Name)
 	}
 }
 
@@ -94,6 +99,7 @@ func (c *checker) channels(want *configs.Interface) int {
 	switch asked := want.Queues; {
 	case asked > have.RX:
 		c.add(Error, subject(want), "it has %d queues, the configuration wants %d: change it with `ethtool -L %s combined %d`", have.RX, asked, want.Name, asked)
+		c.do("give it as many, or ask for fewer", "ethtool -L %s combined %d", want.Name, asked)
 		return 0
 	case asked > 0:
 		queues = asked
@@ -102,6 +108,7 @@ func (c *checker) channels(want *configs.Interface) int {
 	}
 	if queues < have.RX {
 		c.add(Warning, subject(want), "%d of its %d queues have no worker; VIP traffic that arrives there meets the fail action", have.RX-queues, have.RX)
+		c.do("leave queues out, or give the interface fewer", "ethtool -L %s combined %d", want.Name, queues)
 	}
 	c.queues += queues
 	return queues

@@ -61,6 +61,7 @@ func (c *checker) pinPath() {
 			c.add(Note, "pin_path "+dir, "it is on no BPF file system yet; run mounts one")
 		default:
 			c.add(Warning, "pin_path "+dir, "it is on no BPF file system; mount one with: mount -t bpf bpf /sys/fs/bpf")
+			c.do("mount one", "mount -t bpf bpf /sys/fs/bpf")
 		}
 		return
 	}

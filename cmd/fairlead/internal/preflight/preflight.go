@@ -30,6 +30,8 @@ type Finding struct {
 	Level   Level
 	Subject string // what it is about, such as "interface eth0"
 	Text    string
+	Advice  string // what to do; empty where the text says so
+	Command string // that does it, where one does
 }
 
 // String gives subject and text.
@@ -86,5 +88,11 @@ type checker struct {
 }
 
 func (c *checker) add(level Level, subject, format string, args ...any) {
-	c.found = append(c.found, Finding{level, subject, fmt.Sprintf(format, args...)})
+	c.found = append(c.found, Finding{Level: level, Subject: subject, Text: fmt.Sprintf(format, args...)})
+}
+
+// do gives what was found last an advice, and a command that follows it.
+func (c *checker) do(advice, command string, args ...any) {
+	last := &c.found[len(c.found)-1]
+	last.Advice, last.Command = advice, fmt.Sprintf(command, args...)
 }

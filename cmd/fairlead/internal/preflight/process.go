@@ -74,6 +74,7 @@ func (c *checker) lockedMemory() {
 	}
 	if need := c.packetMemory(); limit.Max < need {
 		c.add(Warning, "locked memory", "the limit is %s, packets take %s: set LimitMEMLOCK=infinity in systemd, or grant CAP_IPC_LOCK", bytesText(limit.Max), bytesText(need))
+		c.do("set LimitMEMLOCK=infinity in the unit", "systemctl edit fairlead")
 	}
 }
 
@@ -91,6 +92,7 @@ func (c *checker) memory() {
 	available, err := strconv.ParseUint(strings.TrimSuffix(procField("/proc/meminfo", "MemAvailable"), " kB"), 10, 54)
 	if err == nil && packets+flows > available<<10 {
 		c.add(Warning, "memory", "that is more than the %s that are available", bytesText(available<<10))
+		c.do("lower frames or flow_table_size of [dataplane]", "free -m")
 	}
 	if d.HugePages {
 		c.hugePages(packets)
@@ -99,6 +101,7 @@ func (c *checker) memory() {
 		if cpu >= runtime.NumCPU() {
 			if _, err := os.Stat(fmt.Sprintf("/sys/devices/system/cpu/cpu%d", cpu)); err != nil {
 				c.add(Warning, "cpus", "there is no CPU %d; its workers run wherever the scheduler likes", cpu)
+				c.do("correct cpus of [dataplane]", "lscpu -e")
 			}
 		}
 	}
@@ -114,6 +117,7 @@ func (c *checker) hugePages(packets uint64) {
 	}
 	if have := free * size << 10; have < packets {
 		c.add(Warning, "huge_pages", "%s are free, packets take %s; ordinary pages are used instead", bytesText(have), bytesText(packets))
+		c.do("reserve enough of them", "sysctl -w vm.nr_hugepages=%d", (packets+size<<10-1)/(size<<10))
 	}
 }
 
