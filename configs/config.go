@@ -25,6 +25,7 @@ type Config struct {
 	Store      Store
 	API        API
 	ARP        ARP
+	Metrics    Metrics
 	Interfaces []Interface
 	Neighbors  []Neighbor
 	State      model.State
@@ -36,6 +37,8 @@ type Node struct {
 	Name      string // Load fills in the host name; empty after Parse when the file gives none
 	LogLevel  slog.Level
 	LogFormat LogFormat
+	LogRate   int // lines of one message that are written in a second in the long run; 0: all
+	LogBurst  int // and at once
 }
 
 // LogFormat is how log lines are written.

@@ -34,7 +34,7 @@ const (
 // Default is the configuration of an empty file.
 func Default() *Config {
 	return &Config{
-		Node: Node{LogLevel: slog.LevelInfo, LogFormat: LogText},
+		Node: Node{LogLevel: slog.LevelInfo, LogFormat: LogText, LogRate: 10, LogBurst: 100},
 		Dataplane: Dataplane{
 			RingSize:       2048,
 			Frames:         8192,
@@ -46,10 +46,11 @@ func Default() *Config {
 			Spin:           50 * time.Microsecond,
 			User:           "nobody",
 		},
-		XDP:   XDP{PinPath: "/sys/fs/bpf/fairlead"},
-		Store: Store{Directory: DefaultStateDirectory, RemovalGuard: DefaultRemovalGuard},
-		API:   API{Socket: DefaultSocket},
-		ARP:   defaultARP(),
+		XDP:     XDP{PinPath: "/sys/fs/bpf/fairlead"},
+		Store:   Store{Directory: DefaultStateDirectory, RemovalGuard: DefaultRemovalGuard},
+		API:     API{Socket: DefaultSocket},
+		ARP:     defaultARP(),
+		Metrics: defaultMetrics(),
 		State: model.State{
 			HashSeed: parseSeed(seedText),
 			Tunnel:   model.Tunnel{GUEPort: model.DefaultGUEPort, TTL: model.DefaultTunnelTTL},

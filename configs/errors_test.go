@@ -133,6 +133,17 @@ var errorCases = []struct {
 	{"api address", "[api]\nlisten = \":8443\"\ntls_cert = \"/c\"\ntls_key = \"k\"\nclient_ca = \"/a\"\n", `2:10: listen: ":8443" is not an address with a port, such as "192.0.2.1:8443" or "[2001:db8::1]:8443"
 4:11: tls_key: "k" is not a plain absolute path`},
 	{"api socket too long", "[api]\nsocket = \"/" + strings.Repeat("s", 107) + "\"\n", `2:10: socket: the path has 108 bytes; a socket's may have 107`},
+	{"metrics", "[metrics]\nlisten = \"localhost:9480\"\ntls_cert = \"m.crt\"\nbackend_limit = 0\nbackends = 1\n",
+		`2:10: listen: "localhost:9480" is no address with a port; write it as "127.0.0.1:9480" or "[::]:9480"
+3:12: tls_cert: "m.crt" is not an absolute path
+4:17: backend_limit: 0 is out of range; it must be 1 to 10000000
+5:12: backends: expected true or false, found an integer`},
+	{"metrics with half a certificate", "[metrics]\nlisten = \"[::1]:1\"\ntls_cert = \"/c\"\n", `3:12: tls_cert: needs tls_key`},
+	{"metrics with half a key", "[metrics]\nlisten = \"[::1]:1\"\ntls_key = \"/k\"\n", `3:11: tls_key: needs tls_cert`},
+	{"metrics with a certificate for nothing", "[metrics]\ntls_key = \"/k\"\ntls_cert = \"/c\"\n", `3:12: tls_cert: is for listen, which is not given`},
+	{"metrics without a port", "[metrics]\nlisten = \"127.0.0.1:0\"\n", `2:10: listen: "127.0.0.1:0" is no address with a port; write it as "127.0.0.1:9480" or "[::]:9480"`},
+	{"log limits", "[node]\nlog_rate = -1\nlog_burst = 0\n", `2:12: log_rate: -1 is out of range; it must be 0 to 1000000
+3:13: log_burst: 0 is out of range; it must be 1 to 1000000`},
 	{"pin path", "[xdp]\npin_path = \"bpf/../x\"\n", `2:12: pin_path: "bpf/../x" is not a plain absolute path`},
 
 	// Interfaces and neighbours.

@@ -13,7 +13,7 @@ import (
 )
 
 const everyValue = `
-node = { name = "lb1", hash_seed = "000102030405060708090a0b0c0d0e0F", log_level = "debug", log_format = "json" }
+node = { name = "lb1", hash_seed = "000102030405060708090a0b0c0d0e0F", log_level = "debug", log_format = "json", log_rate = 0, log_burst = 5 }
 
 [dataplane]
 ring_size = 4096
@@ -37,6 +37,12 @@ pin_path = ""
 [state]
 directory = "/srv/fairlead"
 removal_guard = 100
+[metrics]
+listen = "[::1]:9480"
+tls_cert = "/etc/fairlead/m.crt"
+tls_key = "/etc/fairlead/m.key"
+backends = false
+backend_limit = 7
 
 [api]
 socket = "/srv/fairlead.sock"
@@ -177,7 +183,7 @@ func TestEveryValue(t *testing.T) {
 	own.UDP, own.TCPClose = 25*time.Second, 1500*time.Millisecond
 	all, some := model.PortRange{First: 1024, Last: 65535}, model.PortRange{First: 2000, Last: 3000}
 	want := &Config{
-		Node: Node{Name: "lb1", LogLevel: slog.LevelDebug, LogFormat: LogJSON},
+		Node: Node{Name: "lb1", LogLevel: slog.LevelDebug, LogFormat: LogJSON, LogRate: 0, LogBurst: 5},
 		Dataplane: Dataplane{
 			RingSize: 4096, Frames: 16384, FrameSize: 4096, Headroom: 512, FlowTableSize: 2000000, FlowMemo: FlowMemoOn, FlowMemoSize: 3000000, Queues: 4, CPUs: []int{2, 0},
 			BusyPoll: 20 * time.Microsecond, BusyPollBudget: 32, HugePages: true, User: "65534",
@@ -188,7 +194,8 @@ func TestEveryValue(t *testing.T) {
 			Listen: "[2001:db8::1]:8443", TLSCert: "/etc/c.pem", TLSKey: "/etc/k.pem", ClientCA: "/etc/ca.pem",
 			TLSOperators: []string{"ou:ops"}, TLSReaders: []string{"dns:a.example", "uri:spiffe://x/y"},
 		},
-		ARP: ARP{Interfaces: ARPOnLink, Repeat: 10, RepeatInterval: 100 * time.Millisecond, Rate: 10},
+		ARP:     ARP{Interfaces: ARPOnLink, Repeat: 10, RepeatInterval: 100 * time.Millisecond, Rate: 10},
+		Metrics: Metrics{Listen: "[::1]:9480", TLSCert: "/etc/fairlead/m.crt", TLSKey: "/etc/fairlead/m.key", BackendLimit: 7},
 		Interfaces: []Interface{
 			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
 			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
@@ -335,7 +342,7 @@ func render(c *Config) string {
 	optional("name", c.Node.Name != "", quote(c.Node.Name))
 	line("hash_seed = \"%016x%016x\"", c.State.HashSeed[0], c.State.HashSeed[1])
 	line("log_level = %q", strings.ToLower(c.Node.LogLevel.String()))
-	line("log_format = %q", c.Node.LogFormat)
+	line("log_format = %q\nlog_rate = %d\nlog_burst = %d", c.Node.LogFormat, c.Node.LogRate, c.Node.LogBurst)
 	d := &c.Dataplane
 	line("[dataplane]\nring_size = %d\nframes = %d\nframe_size = %d\nheadroom = %d\nflow_table_size = %d\nflow_memo = %q\nflow_memo_size = %s", d.RingSize, d.Frames, d.FrameSize, d.Headroom, d.FlowTableSize, d.FlowMemo, queues(d.FlowMemoSize))
 	line("queues = %s\ncpus = %s\nbusy_poll = %q\nbusy_poll_budget = %d", queues(d.Queues), strings.ReplaceAll(fmt.Sprint(d.CPUs), " ", ", "), d.BusyPoll, d.BusyPollBudget)
@@ -356,6 +363,8 @@ func render(c *Config) string {
 	arp := &c.ARP
 	line("[arp]\nannounce = %t\ninterfaces = %q\nrepeat = %d\nrepeat_interval = %q\nrefresh = %q\nrate = %d\ndetect_conflicts = %t",
 		arp.Announce, arp.Interfaces, arp.Repeat, arp.RepeatInterval, arp.Refresh, arp.Rate, arp.DetectConflicts)
+	m := &c.Metrics
+	line("[metrics]\nlisten = %s\ntls_cert = %s\ntls_key = %s\nbackends = %t\nbackend_limit = %d", quote(m.Listen), quote(m.TLSCert), quote(m.TLSKey), m.Backends, m.BackendLimit)
 	for _, i := range c.Interfaces {
 		line("[[interface]]\nname = %s\nqueues = %s\nxdp_mode = %q\nzero_copy = %q\nxdp_tx = %q\nneed_wakeup = %t", quote(i.Name), queues(i.Queues), i.XDPMode, i.ZeroCopy, i.XDPTX, i.NeedWakeup)
 		optional("mac", i.MAC != [6]byte{}, mac(i.MAC))

@@ -23,6 +23,7 @@ func (r *reader) config(root *table) *Config {
 	r.store(root.sub("state", "[state]"), &c.Store)
 	r.api(root.sub("api", "[api]"), &c.API)
 	r.arp(root.sub("arp", "[arp]"), &c.ARP)
+	r.metrics(root.sub("metrics", "[metrics]"), &c.Metrics)
 	r.interfaces(root.list("interface", "[[interface]]"), c)
 	r.neighbors(root.list("neighbor", "[[neighbor]]"), c)
 	r.state(root, c)
@@ -46,6 +47,7 @@ func (r *reader) node(t *table, c *Config) {
 	}
 	n.LogLevel = logLevels[choice(t, "log_level", "info", "debug", "info", "warn", "error")]
 	n.LogFormat = choice(t, "log_format", n.LogFormat, LogText, LogJSON)
+	r.logLimits(t, n)
 	t.finish()
 }
 

@@ -81,7 +81,7 @@ func (r *Reconciler) patch(patch *fib.Patch, begin time.Time) error {
 			return fmt.Errorf("publish generation %d: %w", r.generation+1, err)
 		}
 		r.generation++
-		r.took, r.patched = time.Since(begin), true
+		r.built(time.Since(begin), true)
 	}
 	r.live.Commit()
 	return nil
@@ -153,7 +153,7 @@ func (r *Reconciler) publish(state *model.State, observed *model.Observations, b
 		return fmt.Errorf("publish generation %d: %w", r.generation+1, err)
 	}
 	r.generation++
-	r.took, r.patched = time.Since(begin), false
+	r.built(time.Since(begin), false)
 	r.desired, r.pools, r.timeouts = &own, pools, drainTimeouts(own.Services)
 	r.draining, r.expiry = left, left.next()
 	r.live = compile.NewLive(result, &r.tables)

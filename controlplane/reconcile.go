@@ -50,6 +50,8 @@ type Reconciler struct {
 	tables     maglev.Cache
 	generation uint64
 	took       time.Duration
+	full       Builds
+	patches    Builds
 	patched    bool
 }
 
@@ -171,6 +173,8 @@ type Status struct {
 	Generation uint64        // last published
 	Took       time.Duration // to work it out and put it in force
 	Patched    bool          // it was a patch and not a full image
+	Full       Builds        // generations that were published as a full image
+	Patches    Builds        // and as a patch
 	Draining   int           // removed backends whose flows live on
 	Warnings   []string      // what is not wrong and keeps traffic from flowing
 }
@@ -179,7 +183,7 @@ type Status struct {
 func (r *Reconciler) Status() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	s := Status{Generation: r.generation, Took: r.took, Patched: r.patched}
+	s := Status{Generation: r.generation, Took: r.took, Patched: r.patched, Full: r.full, Patches: r.patches}
 	for _, list := range r.draining {
 		s.Draining += len(list)
 	}

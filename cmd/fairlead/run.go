@@ -16,6 +16,7 @@ import (
 	"fairlead/configs"
 	"fairlead/controlplane/api"
 	"fairlead/controlplane/desired"
+	"fairlead/controlplane/logging"
 )
 
 func newRun() *cobra.Command {
@@ -48,11 +49,14 @@ when the file is missing or wrong, and has from there what was sent with
 
 // run runs a node. socket, when not nil, stands in place of the configuration's.
 func run(path, state string, socket *string) error {
-	wanted, err := node.LoadDesired(path, state, newLogger)
+	var logs logOpener
+	defer logs.close()
+	wanted, err := node.LoadDesired(path, state, logs.open)
 	if err != nil {
 		return err
 	}
 	cfg, log := wanted.Config, wanted.Log
+	wanted.Log = logging.Always(log)
 	if socket != nil {
 		cfg.API.Socket = *socket
 	}
@@ -70,7 +74,7 @@ func run(path, state string, socket *string) error {
 		return err
 	}
 	n.Follow(wanted)
-	err = serve(ctx, n, wanted, &cfg.API, reload, log)
+	err = serve(ctx, n, wanted, &cfg.API, reload, logs.last)
 	return errors.Join(err, n.Close())
 }
 
@@ -87,9 +91,17 @@ func lookBeforeRunning(cfg *configs.Config, log *slog.Logger) error {
 }
 
 // serve runs the node's parts until ctx ends or one of them fails.
-func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *configs.API, reload <-chan os.Signal, log *slog.Logger) error {
+func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *configs.API, reload <-chan os.Signal, logs *logging.Logs) error {
+	log := logs.Logger()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	handler, scraped, err := newMetrics(&wanted.Config.Metrics, n, logs)
+	if err != nil {
+		return err
+	}
+	if scraped != nil {
+		defer scraped.Close()
+	}
 	if err := n.Start(ctx); err != nil {
 		return err
 	}
@@ -100,7 +112,11 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *confi
 		func() error { return reloadOn(ctx, wanted, reload) },
 	}
 	if c := apiConfig(admin, log); c.Socket != "" || c.TCP != nil {
-		parts = append(parts, func() error { return api.Serve(ctx, c, n) })
+		parts = append(parts, func() error { return api.Serve(ctx, c, &provider{Node: n, metrics: handler, logs: logs}) })
+	}
+	if scraped != nil {
+		parts = append(parts, func() error { return scraped.Serve(ctx) })
+		log.Info("metrics are served", "address", scraped.Addr())
 	}
 	ended := make(chan error)
 	for _, part := range parts {
@@ -128,14 +144,6 @@ func reloadOn(ctx context.Context, wanted *node.Desired, reload <-chan os.Signal
 			wanted.Reload(desired.Request{User: "SIGHUP"})
 		}
 	}
-}
-
-func newLogger(cfg *configs.Node) *slog.Logger {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
-	if cfg.LogFormat == configs.LogJSON {
-		return slog.New(slog.NewJSONHandler(os.Stderr, options))
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, options))
 }
 
 func newVersion() *cobra.Command {

@@ -33,6 +33,8 @@ type Provider interface {
 	PacketProvider
 	Profiler
 	ConfigProvider
+	MetricsServer
+	LogLeveler
 }
 
 // NewRouter registers every endpoint of a node.
@@ -44,6 +46,8 @@ func NewRouter(node Provider) *Router {
 	registerPackets(r, node)
 	registerProfile(r, node)
 	registerConfig(r, node)
+	registerMetrics(r, node)
+	registerLogLevel(r, node)
 	return r
 }
 

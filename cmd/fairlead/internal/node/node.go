@@ -70,6 +70,7 @@ type Node struct {
 	died     bool         // the last data process ended by itself
 	suspect  bool         // no data process could be started with the sockets
 	restarts int
+	watch    *watchdog // Run's; nil before
 
 	portsMissing bool // an interface was not there when last looked
 }
@@ -222,7 +223,7 @@ func (n *Node) makeCounters(workers int) error {
 func (n *Node) Run(ctx context.Context) error {
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
-	watch := newWatchdog()
+	watch := n.newWatchdog()
 	for {
 		var exited <-chan struct{}
 		var revive <-chan time.Time

@@ -72,14 +72,20 @@ func (n *Node) revive() {
 	}
 }
 
-// watchdog remembers each worker's last beat.
+// watchdog remembers each worker's last beat. What it knows of beats changes
+// under the node's lock.
 type watchdog struct {
 	beats []uint64
 	since []time.Time
 	ports time.Time
 }
 
-func newWatchdog() *watchdog { return &watchdog{} }
+func (n *Node) newWatchdog() *watchdog {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.watch = &watchdog{}
+	return n.watch
+}
 
 // tick looks after what nobody tells us of: workers that are stuck, backends
 // that have drained, interfaces that were made anew or changed their queues.

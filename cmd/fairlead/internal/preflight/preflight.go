@@ -48,6 +48,7 @@ func Machine(cfg *configs.Config) []Finding {
 	c.user()
 	c.capabilities()
 	c.memory()
+	c.metrics()
 	slices.SortStableFunc(c.found, func(a, b Finding) int { return cmp.Compare(a.Level, b.Level) })
 	return c.found
 }
