@@ -123,6 +123,7 @@ type site struct {
 	vip     netip.Addr
 	members []member
 	options string // lines for each of its services
+	health  string // lines for each of its pools
 }
 
 // member is a backend of a site.
@@ -189,7 +190,7 @@ func (w *world) text() string {
 }
 
 func (s *site) pool(name string, port uint16) rig.Pool {
-	p := rig.Pool{Name: name}
+	p := rig.Pool{Name: name, Options: s.health}
 	for _, m := range s.members {
 		b := rig.Backend{Address: m.IPv4, Weight: m.weight, Name: m.Name}
 		if s.backends6 {

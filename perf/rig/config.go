@@ -46,6 +46,7 @@ type VIP struct {
 // Pool is a [[pool]].
 type Pool struct {
 	Name     string
+	Options  string
 	Backends []Backend
 }
 
@@ -116,6 +117,7 @@ func (c *Config) Text() string {
 	}
 	for _, p := range c.Pools {
 		fmt.Fprintf(&b, "[[pool]]\nname = %q\n", p.Name)
+		options(p.Options)
 		for _, k := range p.Backends {
 			fmt.Fprintf(&b, "[[pool.backend]]\naddress = %q\nweight = %d\n", k.address(), k.Weight)
 			if k.Name != "" {

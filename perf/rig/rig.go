@@ -52,7 +52,7 @@ type Node struct {
 func Start(ctx context.Context, binary, dir string, host *lab.Host, toml string) (*Node, error) {
 	n := &Node{Binary: binary, Config: filepath.Join(dir, "fairlead.toml"), Socket: filepath.Join(dir, "fairlead.sock"), host: host}
 	n.client = api.NewClient(n.Socket)
-	if err := n.write(toml); err != nil {
+	if err := n.Write(toml); err != nil {
 		return nil, err
 	}
 	return n, n.Launch(ctx)
@@ -73,7 +73,8 @@ func (n *Node) Launch(ctx context.Context) error {
 	return nil
 }
 
-func (n *Node) write(toml string) error {
+// Write makes toml the configuration file, for the next time that it is read.
+func (n *Node) Write(toml string) error {
 	tmp := n.Config + ".new"
 	if !strings.Contains(toml, "[state]") {
 		// Each node has its own, and tests replace everything at will.
@@ -151,7 +152,7 @@ func (n *Node) Refuse(ctx context.Context, toml string) (string, error) {
 // apply has the node read another configuration, and returns the first line
 // that it logs afterwards with one of the texts in it.
 func (n *Node) apply(ctx context.Context, toml string, texts ...string) (line string, err error) {
-	if err := n.write(toml); err != nil {
+	if err := n.Write(toml); err != nil {
 		return "", err
 	}
 	before := len(n.Log())

@@ -73,7 +73,7 @@ func (c *checks) report(verdicts []health.Verdict) {
 	for i, v := range verdicts {
 		found[v.Key] = serving.Verdict{Health: servingHealth[v.State], Since: v.Since}
 		if i < mostVerdictsLogged {
-			c.node.log.Info("backend is "+v.State.String(), "pool", v.Key.Pool, "backend", v.Key.Endpoint, "reason", v.Reason)
+			c.node.log.Info("backend is "+v.State.String(), "pool", v.Key.Pool, "backend", endpointText(v.Key.Endpoint), "reason", v.Reason)
 		}
 	}
 	if more := len(verdicts) - mostVerdictsLogged; more > 0 {
@@ -82,6 +82,15 @@ func (c *checks) report(verdicts []health.Verdict) {
 	if err := c.node.serving.Report(found); err != nil {
 		c.node.log.Error("verdicts of health checks cannot take effect; it is tried again", "error", err)
 	}
+}
+
+// endpointText is a backend's address, with its port when it has one of its
+// own.
+func endpointText(e netip.AddrPort) string {
+	if e.Port() == 0 {
+		return e.Addr().String()
+	}
+	return e.String()
 }
 
 var servingHealth = [...]serving.Health{health.Unknown: serving.Unknown, health.Up: serving.Up, health.Down: serving.Down}
