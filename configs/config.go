@@ -26,6 +26,7 @@ type Config struct {
 	API        API
 	ARP        ARP
 	Metrics    Metrics
+	Lifecycle  Lifecycle
 	Interfaces []Interface
 	Neighbors  []Neighbor
 	State      model.State

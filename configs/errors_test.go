@@ -144,6 +144,10 @@ var errorCases = []struct {
 	{"metrics without a port", "[metrics]\nlisten = \"127.0.0.1:0\"\n", `2:10: listen: "127.0.0.1:0" is no address with a port; write it as "127.0.0.1:9480" or "[::]:9480"`},
 	{"log limits", "[node]\nlog_rate = -1\nlog_burst = 0\n", `2:12: log_rate: -1 is out of range; it must be 0 to 1000000
 3:13: log_burst: 0 is out of range; it must be 1 to 1000000`},
+	{"lifecycle", "[lifecycle]\nstandby = \"yes\"\nstuck_after = \"100ms\"\norphan_limit = \"-1s\"\n",
+		`2:11: standby: expected true or false, found a string
+3:15: stuck_after: 100ms is out of range; it must be 500ms to 1m
+4:16: orphan_limit: -1s is out of range; it must be 0s to 720h`},
 	{"pin path", "[xdp]\npin_path = \"bpf/../x\"\n", `2:12: pin_path: "bpf/../x" is not a plain absolute path`},
 
 	// Interfaces and neighbours.

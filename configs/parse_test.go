@@ -43,6 +43,10 @@ tls_cert = "/etc/fairlead/m.crt"
 tls_key = "/etc/fairlead/m.key"
 backends = false
 backend_limit = 7
+[lifecycle]
+standby = false
+stuck_after = "700ms"
+orphan_limit = "1h"
 
 [api]
 socket = "/srv/fairlead.sock"
@@ -194,8 +198,9 @@ func TestEveryValue(t *testing.T) {
 			Listen: "[2001:db8::1]:8443", TLSCert: "/etc/c.pem", TLSKey: "/etc/k.pem", ClientCA: "/etc/ca.pem",
 			TLSOperators: []string{"ou:ops"}, TLSReaders: []string{"dns:a.example", "uri:spiffe://x/y"},
 		},
-		ARP:     ARP{Interfaces: ARPOnLink, Repeat: 10, RepeatInterval: 100 * time.Millisecond, Rate: 10},
-		Metrics: Metrics{Listen: "[::1]:9480", TLSCert: "/etc/fairlead/m.crt", TLSKey: "/etc/fairlead/m.key", BackendLimit: 7},
+		ARP:       ARP{Interfaces: ARPOnLink, Repeat: 10, RepeatInterval: 100 * time.Millisecond, Rate: 10},
+		Metrics:   Metrics{Listen: "[::1]:9480", TLSCert: "/etc/fairlead/m.crt", TLSKey: "/etc/fairlead/m.key", BackendLimit: 7},
+		Lifecycle: Lifecycle{Standby: false, StuckAfter: 700 * time.Millisecond, OrphanLimit: time.Hour},
 		Interfaces: []Interface{
 			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
 			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
@@ -365,6 +370,7 @@ func render(c *Config) string {
 		arp.Announce, arp.Interfaces, arp.Repeat, arp.RepeatInterval, arp.Refresh, arp.Rate, arp.DetectConflicts)
 	m := &c.Metrics
 	line("[metrics]\nlisten = %s\ntls_cert = %s\ntls_key = %s\nbackends = %t\nbackend_limit = %d", quote(m.Listen), quote(m.TLSCert), quote(m.TLSKey), m.Backends, m.BackendLimit)
+	line("[lifecycle]\nstandby = %t\nstuck_after = %q\norphan_limit = %q", c.Lifecycle.Standby, c.Lifecycle.StuckAfter, c.Lifecycle.OrphanLimit)
 	for _, i := range c.Interfaces {
 		line("[[interface]]\nname = %s\nqueues = %s\nxdp_mode = %q\nzero_copy = %q\nxdp_tx = %q\nneed_wakeup = %t", quote(i.Name), queues(i.Queues), i.XDPMode, i.ZeroCopy, i.XDPTX, i.NeedWakeup)
 		optional("mac", i.MAC != [6]byte{}, mac(i.MAC))

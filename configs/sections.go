@@ -24,6 +24,7 @@ func (r *reader) config(root *table) *Config {
 	r.api(root.sub("api", "[api]"), &c.API)
 	r.arp(root.sub("arp", "[arp]"), &c.ARP)
 	r.metrics(root.sub("metrics", "[metrics]"), &c.Metrics)
+	r.lifecycle(root.sub("lifecycle", "[lifecycle]"), &c.Lifecycle)
 	r.interfaces(root.list("interface", "[[interface]]"), c)
 	r.neighbors(root.list("neighbor", "[[neighbor]]"), c)
 	r.state(root, c)

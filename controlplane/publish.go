@@ -142,8 +142,11 @@ func (r *Reconciler) publish(state *model.State, observed *model.Observations, b
 	}
 
 	var ids *compile.IDs
-	if r.live != nil {
+	switch {
+	case r.live != nil:
 		ids = r.live.IDs()
+	case r.resumed != nil:
+		left, ids = r.resume(&own)
 	}
 	result, err := compile.Compile(&own, observed, ids, compile.Options{Draining: left.forCompile(), Tables: &r.tables})
 	if err != nil {
@@ -155,7 +158,7 @@ func (r *Reconciler) publish(state *model.State, observed *model.Observations, b
 	r.generation++
 	r.built(time.Since(begin), false)
 	r.desired, r.pools, r.timeouts = &own, pools, drainTimeouts(own.Services)
-	r.draining, r.expiry = left, left.next()
+	r.draining, r.expiry, r.resumed = left, left.next(), nil
 	r.live = compile.NewLive(result, &r.tables)
 	return nil
 }

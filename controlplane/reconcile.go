@@ -53,6 +53,7 @@ type Reconciler struct {
 	full       Builds
 	patches    Builds
 	patched    bool
+	resumed    *Resumed // what another process's reconciler has left, until the first of this one's is published
 }
 
 // New makes a reconciler that has published nothing yet.

@@ -4,6 +4,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/dataprocess"
+	"fairlead/cmd/fairlead/internal/node"
 )
 
 // controlFD is the descriptor of the socket that the control process starts
@@ -16,6 +17,6 @@ func newDataplane() *cobra.Command {
 		Short:  "The data process; started by run, not typed by hand",
 		Hidden: true,
 		Args:   cobra.NoArgs,
-		RunE:   func(*cobra.Command, []string) error { return dataprocess.Run(controlFD) },
+		RunE:   func(*cobra.Command, []string) error { return dataprocess.Run(controlFD, node.Version) },
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -69,13 +70,23 @@ func run(path, state string, socket *string) error {
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 
-	n, err := node.New(cfg, log)
+	n, err := node.New(cfg, node.Options{Rest: restSocket(cfg.API.Socket)}, log)
 	if err != nil {
 		return err
 	}
 	n.Follow(wanted)
 	err = serve(ctx, n, wanted, &cfg.API, reload, logs.last)
 	return errors.Join(err, n.Close())
+}
+
+// restSocket is the path of the socket by which a data process without a control
+// process is found: beside that of the admin API. Without the one there is not
+// the other.
+func restSocket(socket string) string {
+	if socket == "" {
+		return ""
+	}
+	return filepath.Join(filepath.Dir(socket), "dataplane.sock")
 }
 
 // lookBeforeRunning logs what check would say of the machine. The error has

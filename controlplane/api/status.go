@@ -87,7 +87,11 @@ type DataProcess struct {
 	PID      int `json:"pid" doc:"0: there is none at the moment."`
 	UID      int `json:"uid"`
 	Workers  int `json:"workers"`
-	Restarts int `json:"restarts" doc:"Times it was replaced."`
+	Restarts int `json:"restarts" doc:"Times it was replaced after it had died."`
+
+	Upgrades int    `json:"upgrades" doc:"Times it was replaced on purpose."`
+	Standby  int    `json:"standby" doc:"The process that stands by to take over; 0 while none is ready."`
+	Version  string `json:"version" doc:"Of its binary."`
 }
 
 // Interface is one interface of the node.

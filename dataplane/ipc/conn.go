@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -131,6 +132,10 @@ func (c *Conn) Receive() (*Message, error) {
 	m.FDs = fds
 	return m, nil
 }
+
+// SetReceiveDeadline has Receive fail after a time; the zero Time takes that
+// back.
+func (c *Conn) SetReceiveDeadline(t time.Time) error { return c.file.SetReadDeadline(t) }
 
 // Close closes this end; the other sees io.EOF, and who waits here for a message
 // os.ErrClosed.

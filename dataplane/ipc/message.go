@@ -3,10 +3,13 @@
 // the memory in which the data process counts and the control process reads.
 //
 // The control process keeps every descriptor it sends, so that it can hand the
-// same sockets and memory to the next data process when this one dies.
+// same sockets and memory to the next data process when this one dies. The data
+// process keeps them too: when the control process dies, the next one is handed
+// all of it by the data process that went on forwarding (Listener, Dial).
 package ipc
 
 import (
+	"encoding/json"
 	"fmt"
 
 	"fairlead/dataplane/fib"
@@ -16,12 +19,16 @@ import (
 type Kind string
 
 // Messages to the data process. Setup comes first, then one Worker message for
-// each worker, then the first FIB; forwarding starts with it.
+// each worker, then the first FIB. The process says that it is warm; from then
+// on it follows images without touching a ring, until it is told to take over.
+// That may be at once, or when the process that forwards has ended.
 const (
-	KindSetup  Kind = "setup"  // Setup; descriptors: flow table, counters, admission, taps, and those of Memo
+	KindSetup  Kind = "setup"  // Setup; descriptors: see Setup.Descriptors
 	KindWorker Kind = "worker" // WorkerSetup; descriptors: UMEM, then one socket a queue
 	KindFIB    Kind = "fib"    // FIB; descriptor: the sealed image
 	KindPatch  Kind = "patch"  // Patch: the image that rests was patched and is to be in force
+	KindTake   Kind = "take"   // no body: nobody else uses the rings any more; forward
+	KindYield  Kind = "yield"  // no body: finish the batch, leave the rings as they are, say so, and exit
 	KindStop   Kind = "stop"   // no body: finish the batch and exit
 
 	KindProfile Kind = "profile" // Profile; descriptor: the file to write it to. At any time after the first FIB
@@ -29,15 +36,31 @@ const (
 
 // Messages from the data process.
 const (
-	KindReady   Kind = "ready"   // Ready: forwarding by the first FIB
+	KindWarm    Kind = "warm"    // Warm: everything is mapped and verified; KindTake makes it forward
+	KindReady   Kind = "ready"   // Ready: it forwards
+	KindYielded Kind = "yielded" // no body: it uses no ring any more
 	KindAck     Kind = "ack"     // Ack: every worker decides by this generation
 	KindRefused Kind = "refused" // Refused: the image was not taken, the last one stays in force
 
 	KindProfiled Kind = "profiled" // Profiled: the answer to Profile
 )
 
+// Messages from a data process to a control process that has connected to its
+// Listener. The one it serves is told nothing of it, and only when that one is
+// gone is another one served: it is sent the same Setup, Worker and FIB messages
+// that the data process was given, with the same descriptors, and then Ready.
+const (
+	KindBusy Kind = "busy" // Busy: another control process is served; the connection is closed
+)
+
+// Busy says who is served.
+type Busy struct {
+	PID int `json:"pid"`
+}
+
 // Setup is what all workers share.
 type Setup struct {
+	Layout   int   `json:"layout"` // of the control process
 	Workers  int   `json:"workers"`
 	Flows    int   `json:"flows"`          // capacity of the flow table
 	Services int   `json:"services"`       // service slots in the counters
@@ -49,7 +72,40 @@ type Setup struct {
 	Accounts int   `json:"accounts"`       // bytes of the queues' accounts of new connections
 	Taps     int   `json:"taps"`           // bytes of the memory by which packets are looked at
 	Memo     *Memo `json:"memo,omitempty"` // the XDP program's memory for them, nil when it forwards nothing itself
+
+	// Listens says that the process is given a Listener, by which a control
+	// process finds it when the one that started it is gone. Without, it ends
+	// with its control process.
+	Listens bool `json:"listens,omitempty"`
+	// Owner is the user that may connect to it, besides root.
+	Owner uint32 `json:"owner,omitempty"`
+	// Orphan is for how many milliseconds it goes on without a control process;
+	// 0: for ever.
+	Orphan int64 `json:"orphan,omitempty"`
+	// Held names descriptors that the process does nothing with: it keeps them
+	// for the next control process.
+	Held []string `json:"held,omitempty"`
+	// Estate is what a control process notes for the next one.
+	Estate json.RawMessage `json:"estate,omitempty"`
 }
+
+// Descriptors is how many descriptors a Setup comes with, in this order: flow
+// table, counters, admission, taps; those of Memo; the Listener; those that are Held.
+func (s *Setup) Descriptors() int {
+	n := 4 + len(s.Held)
+	if s.Memo != nil {
+		n += 3
+	}
+	if s.Listens {
+		n++
+	}
+	return n
+}
+
+// Layout is the version of all that two processes of different binaries share:
+// messages, counters, rings' custody, flow table, FIB. A process takes nothing
+// over from one with another layout.
+const Layout = 1
 
 // Memo is the memory that the data process shares with the XDP program; its
 // descriptors follow those of Setup: entries, routes, counts. The sizes are in
@@ -129,7 +185,15 @@ func (p *Patch) Ranges() []fib.Range {
 	return ranges
 }
 
-// Ready is the data process's first word.
+// Warm is the data process's first word.
+type Warm struct {
+	PID    int `json:"pid"`
+	Layout int `json:"layout"`
+}
+
+// Ready says that the data process forwards. When it is sent to a control
+// process that did not start it, a descriptor of the process (pidfd) comes with
+// it.
 type Ready struct {
 	PID          int    `json:"pid"`
 	UID          int    `json:"uid"`
@@ -138,6 +202,8 @@ type Ready struct {
 	Generation   uint64 `json:"generation"`
 	Recovered    int    `json:"recovered"` // frames of the process before that were found in the rings
 	Lost         int    `json:"lost"`      // frames that it had taken and not accounted for
+	TookUS       int64  `json:"tookUs"`    // from being told to take over to forwarding, in microseconds
+	Version      string `json:"version"`   // of its binary
 }
 
 // Ack says that every worker decides by this generation, so that older images

@@ -17,8 +17,8 @@ import (
 	"fairlead/perf/rig"
 )
 
-// TestFailAction kills the control process, and with it everything but the
-// pinned XDP program: VIPs are dropped or go to the host, as each says. The next
+// TestFailAction kills both processes, and with them everything but the pinned
+// XDP program: VIPs are dropped or go to the host, as each says. The next
 // control process finds the program and goes on with it, and when that one is
 // stopped in good order nothing is left.
 func TestFailAction(t *testing.T) {
@@ -45,6 +45,7 @@ func TestFailAction(t *testing.T) {
 	w.rebound = true
 	data := w.status().Data.PID
 	w.must(w.node.Process().Kill())
+	w.must(rig.Kill(data)) // which would go on by itself
 	w.until("the data process ends, too", func() bool { return rig.Ended(data) })
 	w.attached(true)
 	tally := w.http(pass, 10)

@@ -2,6 +2,7 @@ package steer
 
 import (
 	"fmt"
+	"maps"
 
 	"github.com/cilium/ebpf"
 )
@@ -19,12 +20,16 @@ type admissions struct {
 	places   map[int]int // of an interface among the interfaces
 }
 
-func newAdmissions(spec *ebpf.CollectionSpec) (admissions, error) {
-	m, err := newMap(spec.Maps[objectMapAdmissions])
+func newAdmissions(spec *ebpf.CollectionSpec, adopted *AdoptedMaps) (admissions, error) {
+	m, err := adopted.open(objectMapAdmissions, spec.Maps[objectMapAdmissions])
 	if err != nil {
 		return admissions{}, fmt.Errorf("make map %s: %w", objectMapAdmissions, err)
 	}
-	return admissions{m, make(map[int]int)}, nil
+	a := admissions{m, make(map[int]int)}
+	if adopted != nil {
+		maps.Copy(a.places, adopted.Places)
+	}
+	return a, nil
 }
 
 // place gives an interface a place, if there is one left.

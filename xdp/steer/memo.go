@@ -122,8 +122,8 @@ func (m *memo) sendsBack(ifindex int, driver string) bool {
 	return how == SendBackTX || how == SendBackAuto && driver != "veth"
 }
 
-// newMemo makes the maps.
-func newMemo(cfg *MemoConfig, spec *ebpf.CollectionSpec) (memo, error) {
+// newMemo makes the maps, or goes on with those that are adopted.
+func newMemo(cfg *MemoConfig, spec *ebpf.CollectionSpec, adopted *AdoptedMaps) (memo, error) {
 	m := memo{}
 	if cfg != nil {
 		if err := cfg.check(); err != nil {
@@ -144,7 +144,7 @@ func newMemo(cfg *MemoConfig, spec *ebpf.CollectionSpec) (memo, error) {
 		{&m.entries, objectMapMemoEntries}, {&m.routes, objectMapMemoRoutes},
 		{&m.counts, objectMapMemoCounts}, {&m.out, objectMapMemoOut},
 	} {
-		made, err := newMap(spec.Maps[one.name])
+		made, err := adopted.open(one.name, spec.Maps[one.name])
 		if err != nil {
 			m.close()
 			return memo{}, fmt.Errorf("make map %s: %w", one.name, err)

@@ -21,6 +21,8 @@ type Config struct {
 	PinPath string
 	// Memo says how much memory there is for flow memos; nil is none.
 	Memo *MemoConfig
+	// Adopted are maps of a process before; nil: there are none.
+	Adopted *AdoptedMaps
 }
 
 // Steer is the set of XDP programs and their maps. It may be used from any
@@ -59,6 +61,7 @@ func (s *shared) close() {
 // Links that an earlier process pinned go on as they are until Attach replaces
 // their programs or DetachStale removes them.
 func Open(cfg Config) (*Steer, error) {
+	defer cfg.Adopted.close()
 	p, err := openPins(cfg.PinPath)
 	if err != nil {
 		return nil, err
@@ -68,10 +71,10 @@ func Open(cfg Config) (*Steer, error) {
 		return nil, fmt.Errorf("read the steering program: %w", err)
 	}
 	s := &Steer{pins: p, ifaces: make(map[int]*iface)}
-	if s.memo, err = newMemo(cfg.Memo, spec); err != nil {
+	if s.memo, err = newMemo(cfg.Memo, spec, cfg.Adopted); err != nil {
 		return nil, err
 	}
-	if s.admissions, err = newAdmissions(spec); err != nil {
+	if s.admissions, err = newAdmissions(spec, cfg.Adopted); err != nil {
 		s.memo.close()
 		return nil, err
 	}

@@ -15,27 +15,42 @@ import (
 // images are the mapped FIB images: the one that workers decide by, and the
 // other of the two that take turns.
 type images struct {
-	force    *fib.Mapped
+	force    *held
 	snapshot *fib.Snapshot // of force
-	resting  *fib.Mapped   // nil when there is none; no worker uses it
+	resting  *held         // nil when there is none; no worker uses it
 }
 
-// begin publishes the first image.
-func (p *process) begin(m *ipc.Message) (generation uint64, err error) {
+// held is a mapped image with its descriptor, which the next control process is
+// handed.
+type held struct {
+	*fib.Mapped
+	fd   int
+	size int
+}
+
+// close gives an image up; nil is none.
+func (h *held) close() error {
+	if h == nil {
+		return nil
+	}
+	return errors.Join(h.Mapped.Close(), unix.Close(h.fd))
+}
+
+// begin takes the first image.
+func (p *process) begin(m *ipc.Message) error {
 	var body ipc.FIB
 	if err := m.Decode(ipc.KindFIB, &body, 1); err != nil {
-		return 0, err
+		return err
 	}
-	mapped, snapshot, err := p.open(m.FDs[0])
+	mapped, snapshot, err := p.open(m.FDs[0], body.Size)
 	if err == nil {
 		err = p.check(body.Generation, snapshot)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("generation %d: %w", body.Generation, err)
+		return fmt.Errorf("generation %d: %w", body.Generation, err)
 	}
 	p.images = images{force: mapped, snapshot: snapshot}
-	p.snapshots.Publish(snapshot)
-	return body.Generation, nil
+	return nil
 }
 
 // update takes an image or a patch and acknowledges it when every worker
@@ -70,22 +85,22 @@ func (p *process) update(m *ipc.Message) error {
 // replace puts an image in force and gives up those before, or keeps one that
 // rests.
 func (p *process) replace(body *ipc.FIB, fd int) (refused, fatal error) {
-	mapped, snapshot, err := p.open(fd)
+	mapped, snapshot, err := p.open(fd, body.Size)
 	if err != nil {
 		return err, nil
 	}
 	if body.Resting {
 		before := p.images.resting
 		p.images.resting = mapped
-		return nil, before.Close()
+		return nil, before.close()
 	}
 	if err := p.check(body.Generation, snapshot); err != nil {
-		return errors.Join(err, mapped.Close()), nil
+		return errors.Join(err, mapped.close()), nil
 	}
 	before := p.images
 	p.images = images{force: mapped, snapshot: snapshot}
 	p.put(snapshot)
-	if err := errors.Join(before.force.Close(), before.resting.Close()); err != nil {
+	if err := errors.Join(before.force.close(), before.resting.close()); err != nil {
 		return nil, fmt.Errorf("unmap images before generation %d: %w", body.Generation, err)
 	}
 	return nil, nil
@@ -115,18 +130,19 @@ func (p *process) patch(body *ipc.Patch) error {
 	return nil
 }
 
-// open maps and verifies the image in a memfd, which is closed.
-func (p *process) open(fd int) (*fib.Mapped, *fib.Snapshot, error) {
-	defer unix.Close(fd)
+// open maps and verifies the image in a memfd. On an error the descriptor is
+// closed.
+func (p *process) open(fd, size int) (*held, *fib.Snapshot, error) {
 	mapped, err := fib.MapImage(fd)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, errors.Join(err, unix.Close(fd))
 	}
+	h := &held{mapped, fd, size}
 	snapshot, err := mapped.Open()
 	if err != nil {
-		return nil, nil, errors.Join(err, mapped.Close())
+		return nil, nil, errors.Join(err, h.close())
 	}
-	return mapped, snapshot, nil
+	return h, snapshot, nil
 }
 
 // check refuses a snapshot that is not what was announced, or that there are
@@ -144,6 +160,9 @@ func (p *process) check(generation uint64, s *fib.Snapshot) error {
 // put has the workers decide by a snapshot, and returns when all of them do: no
 // other is in use then.
 func (p *process) put(s *fib.Snapshot) {
+	if !p.forwards {
+		return // it is looked at when it does
+	}
 	p.snapshots.Publish(s)
 	p.awaitWorkers(s.Generation())
 }

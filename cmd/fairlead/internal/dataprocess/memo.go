@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/memo"
 )
 
@@ -14,17 +13,10 @@ import (
 // them with no XDP program.
 const privateRoutes = 16384
 
-// descriptorsOf is how many descriptors a setup comes with.
-func descriptorsOf(s *ipc.Setup) int {
-	if s.Memo != nil {
-		return 7
-	}
-	return 4
-}
-
-// makeMemos makes the table of flow memos: in the XDP program's memory, which
-// the descriptors lead to, or, when there is none, in the process's own.
-func (p *process) makeMemos(fds []int) error {
+// makeMemos makes the table of flow memos: in the XDP program's memory, or, when
+// there is none, in the process's own. What a process before has left in it is
+// void, so it is made only when that one is no more.
+func (p *process) makeMemos() error {
 	var err error
 	if p.setup.Memo == nil {
 		var seed [16]byte
@@ -42,28 +34,32 @@ func (p *process) makeMemos(fds []int) error {
 			}()
 		}
 	} else {
-		p.memos, err = mapMemos(p.setup.Memo, fds)
+		p.memos, err = memo.New(p.memoMemory)
 	}
 	if err != nil {
 		return err
 	}
-	p.snapshots.Memos = p.memos
 	p.memos.KeepAccount(p.counters.Kernel)
 	return nil
 }
 
-func mapMemos(s *ipc.Memo, fds []int) (*memo.Table, error) {
-	cfg := memo.Config{Seed: s.Seed}
+// mapMemos maps the XDP program's memory for flow memos.
+func (p *process) mapMemos(fds []int) error {
+	s := p.setup.Memo
+	if s == nil {
+		return nil
+	}
+	p.memoMemory.Seed = s.Seed
 	for i, part := range []struct {
 		to   *[]byte
 		size int
-	}{{&cfg.Entries, s.Entries}, {&cfg.Routes, s.Routes}, {&cfg.Counts, s.Counts}} {
+	}{{&p.memoMemory.Entries, s.Entries}, {&p.memoMemory.Routes, s.Routes}, {&p.memoMemory.Counts, s.Counts}} {
 		var err error
 		if *part.to, err = mapShared(fds[i], part.size); err != nil {
-			return nil, fmt.Errorf("map flow memos: %w", err)
+			return fmt.Errorf("map flow memos: %w", err)
 		}
 	}
-	return memo.New(cfg)
+	return nil
 }
 
 // accountEvery is how often the ledger takes in what the XDP program has

@@ -22,6 +22,7 @@ func (p *process) profile(m *ipc.Message) error {
 		file.Close()
 		return p.conn.Send(ipc.KindProfiled, ipc.Profiled{Error: err.Error()})
 	}
+	conn := p.conn
 	p.running.Add(1)
 	go func() {
 		defer p.running.Done()
@@ -34,7 +35,7 @@ func (p *process) profile(m *ipc.Message) error {
 		if err := file.Close(); err != nil {
 			answer.Error = fmt.Sprintf("close the profile: %v", err)
 		}
-		_ = p.conn.Send(ipc.KindProfiled, answer) // a control process that is gone wants no answer
+		_ = conn.Send(ipc.KindProfiled, answer) // a control process that is gone wants no answer
 	}()
 	return nil
 }

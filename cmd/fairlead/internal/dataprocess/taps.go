@@ -11,6 +11,7 @@ import (
 
 // taps are how the control process looks at packets.
 type taps struct {
+	mem     []byte
 	writers []*tap.Writer
 	sweeper *tap.Sweeper
 }
@@ -20,14 +21,19 @@ func (p *process) mapTaps(fd int) error {
 	if want := tap.Size(p.setup.Workers); p.setup.Taps != want {
 		return fmt.Errorf("taps: %d bytes for %d workers, %d are right", p.setup.Taps, p.setup.Workers, want)
 	}
-	mem, err := mapShared(fd, p.setup.Taps)
-	if err != nil {
+	var err error
+	if p.taps.mem, err = mapShared(fd, p.setup.Taps); err != nil {
 		return fmt.Errorf("map taps: %w", err)
 	}
-	if p.taps.writers, err = tap.NewWriters(mem, p.setup.Workers); err != nil {
+	return nil
+}
+
+// openTaps goes on where the process before has stopped showing packets.
+func (p *process) openTaps() (err error) {
+	if p.taps.writers, err = tap.NewWriters(p.taps.mem, p.setup.Workers); err != nil {
 		return err
 	}
-	p.taps.sweeper, err = tap.NewSweeper(mem, p.setup.Workers)
+	p.taps.sweeper, err = tap.NewSweeper(p.taps.mem, p.setup.Workers)
 	return err
 }
 

@@ -14,16 +14,18 @@ import (
 
 // worker is a worker with the sockets it is made of.
 type worker struct {
-	*dataplane.Worker
-	setup     ipc.WorkerSetup
-	umem      *xdp.UMEM
-	queues    []*xdp.Queue
-	recovered int
-	lost      int
+	*dataplane.Worker // nil until it takes over
+	setup             ipc.WorkerSetup
+	fds               []int // as they were received: its memory and its sockets
+	umem              *xdp.UMEM
+	queues            []*xdp.Queue
+	waiter            *xdp.Waiter
+	recovered         int
+	lost              int
 }
 
-// newWorker maps a worker's memory and rings, takes over what a process before
-// left in them, and makes the worker.
+// newWorker maps a worker's memory and rings. It changes nothing that is
+// shared: another process may use them.
 func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 	w := &worker{}
 	if err := m.Decode(ipc.KindWorker, &w.setup, -1); err != nil {
@@ -32,6 +34,7 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 	if want := 1 + len(w.setup.Queues); len(m.FDs) != want {
 		return nil, fmt.Errorf("worker %d came with %d descriptors instead of %d", w.setup.Index, len(m.FDs), want)
 	}
+	w.fds = m.FDs // which the memory and the queues own from now on
 	var err error
 	s := &w.setup
 	if w.umem, err = xdp.MapUMEM(m.FDs[0], xdp.UMEMConfig{Chunks: s.Chunks, ChunkSize: s.ChunkSize, Headroom: s.Headroom, HugePages: s.HugePages}); err != nil {
@@ -45,9 +48,18 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 		}
 		w.queues = append(w.queues, q)
 	}
+	if w.waiter, err = xdp.NewWaiter(socketsOf(w.queues)); err != nil {
+		return nil, fmt.Errorf("worker %d: %w", s.Index, err)
+	}
+	return w, nil
+}
+
+// take takes over what a process before left in the rings, and makes the worker.
+func (p *process) take(w *worker) error {
+	s := &w.setup
 	pool, report, err := handover.Adopt(w.umem, w.queues...)
 	if err != nil {
-		return nil, fmt.Errorf("worker %d: %w", s.Index, err)
+		return fmt.Errorf("worker %d: %w", s.Index, err)
 	}
 	counters := p.counters.Workers[s.Index]
 	if p.setup.Resume {
@@ -60,24 +72,20 @@ func (p *process) newWorker(m *ipc.Message) (*worker, error) {
 	} else {
 		counters.Ledger.Rebound()
 	}
-	waiter, err := xdp.NewWaiter(socketsOf(w.queues))
-	if err != nil {
-		return nil, fmt.Errorf("worker %d: %w", s.Index, err)
-	}
 	clock, err := dataplane.MonotonicClock()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	queues := make([]dataplane.PortQueue, len(w.queues))
 	for i := range queues {
 		queues[i] = dataplane.PortQueue{Port: s.Queues[i].Port, Queue: w.queues[i]}
 	}
 	w.Worker, err = dataplane.NewWorker(dataplane.Config{
-		Pool: pool, Queues: queues, Waiter: waiter, Flows: p.flows, Index: s.Index,
-		Snapshots: &p.snapshots, Memos: p.memos, Counters: counters, Clock: clock, HoldMost: p.setup.HoldMost,
+		Pool: pool, Queues: queues, Waiter: w.waiter, Flows: p.flows, Index: s.Index,
+		Snapshots: p.snapshots, Memos: p.memos, Counters: counters, Clock: clock, HoldMost: p.setup.HoldMost,
 		Spin: time.Duration(p.setup.SpinUS) * time.Microsecond, Taps: p.taps.writers[s.Index],
 	})
-	return w, err
+	return err
 }
 
 // attach maps the rings of a worker's i-th queue. The queue's number in the

@@ -21,22 +21,30 @@ import (
 // How long the data process may take to answer. It is idle but for forwarding,
 // so a process that takes longer is stuck.
 const (
-	readyWait = 10 * time.Second
+	warmWait  = 10 * time.Second
+	readyWait = 5 * time.Second
 	ackWait   = 5 * time.Second
 	stopWait  = 3 * time.Second
 )
 
-// dataProcess is one running data process.
+// dataProcess is one running data process: the one that forwards, or one that
+// stands by to take over from it.
 type dataProcess struct {
-	cmd      *exec.Cmd
+	pid      int
 	conn     *ipc.Conn
-	ready    ipc.Ready
-	started  time.Time
+	ready    ipc.Ready // valid once it forwards
+	started  time.Time // to forward, or before that at all
 	acks     chan ack
+	owed     []uint64          // generations that it was told of and has not acknowledged yet
 	rests    bool              // it has the image that rests
+	warm     chan struct{}     // closed when everything is mapped
+	readies  chan ipc.Ready    // its answer to being told to take over
+	yielded  chan struct{}     // closed when it uses no ring any more
 	profiled chan ipc.Profiled // holds the last answer to who asked for a profile
-	exited   chan struct{}     // closed when the process is gone
-	err      error             // how it ended; valid once exited is closed
+	signal   func(syscall.Signal)
+	forget   func() error  // gives its descriptor back; nil for a child
+	exited   chan struct{} // closed when the process is gone
+	err      error         // how it ended; valid once exited is closed
 }
 
 // ack is the answer to an image.
@@ -75,116 +83,197 @@ func lookIdentity(name string) (identity, error) {
 	return identity{uint32(uid), uint32(gid), true}, nil
 }
 
-// spawn starts a data process and hands it everything: sockets, memory, image.
-// When it returns, the process forwards.
-func spawn(id identity, setup ipc.Setup, shared []int, workers []*workerSockets, describe func(w int) ipc.WorkerSetup, img image, log *slog.Logger) (*dataProcess, error) {
+func newDataProcess(conn *ipc.Conn) *dataProcess {
+	return &dataProcess{
+		conn: conn, started: time.Now(), acks: make(chan ack, 16), warm: make(chan struct{}), readies: make(chan ipc.Ready, 1),
+		yielded: make(chan struct{}), profiled: make(chan ipc.Profiled, 1), exited: make(chan struct{}),
+	}
+}
+
+// thisBinary is the same binary as this process's, whatever has become of its
+// file.
+const thisBinary = "/proc/self/exe"
+
+// spawn starts a data process, which waits to be handed everything.
+func spawn(binary string, id identity, log *slog.Logger) (*dataProcess, error) {
 	conn, child, err := ipc.Pair()
 	if err != nil {
 		return nil, err
 	}
-	d := &dataProcess{conn: conn, started: time.Now(), acks: make(chan ack, 16), profiled: make(chan ipc.Profiled, 1), exited: make(chan struct{})}
-	// The process is the same binary whatever has become of its file, and a
-	// group of its own keeps a terminal's interrupt for the control process.
-	d.cmd = exec.Command("/proc/self/exe", "dataplane")
-	d.cmd.Args[0] = "fairlead"
-	d.cmd.ExtraFiles = []*os.File{child}
-	d.cmd.Stderr = os.Stderr
-	d.cmd.Dir = "/"
-	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	d := newDataProcess(conn)
+	// A group of its own keeps a terminal's interrupt for the control process.
+	cmd := exec.Command(binary, "dataplane")
+	cmd.Args[0] = "fairlead"
+	cmd.ExtraFiles = []*os.File{child}
+	cmd.Stderr = os.Stderr
+	cmd.Dir = "/"
+	cmd.Env = dataEnvironment(os.Environ())
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if id.set {
-		d.cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id.uid, Gid: id.gid}
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id.uid, Gid: id.gid}
 	}
-	err = d.cmd.Start()
+	err = cmd.Start()
 	child.Close()
 	if err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("start data process: %w", err)
 	}
+	d.pid = cmd.Process.Pid
+	d.signal = func(s syscall.Signal) { cmd.Process.Signal(s) }
 	go func() {
-		d.err = d.cmd.Wait()
+		d.err = cmd.Wait()
 		close(d.exited)
 	}()
-	if err := d.hand(setup, shared, workers, describe, img); err != nil {
-		return nil, errors.Join(err, d.kill())
-	}
 	go d.listen(log)
 	return d, nil
 }
 
-// hand sends the setup, the workers and the first image, and waits until the
-// process forwards.
-func (d *dataProcess) hand(setup ipc.Setup, shared []int, workers []*workerSockets, describe func(w int) ipc.WorkerSetup, img image) error {
-	if err := d.conn.Send(ipc.KindSetup, setup, shared...); err != nil {
+// estate is everything that a data process works with, as it is handed over.
+type estate struct {
+	setup      ipc.Setup
+	shared     []int // descriptors of the setup
+	workers    []ipc.WorkerSetup
+	sockets    [][]int // descriptors by worker: its memory, and its sockets
+	generation uint64
+	image      int // descriptor
+	imageSize  int
+}
+
+// hand sends the setup, the workers and the image. The process says that it is
+// warm when it has mapped all of it.
+func (d *dataProcess) hand(e *estate) error {
+	if err := d.conn.Send(ipc.KindSetup, e.setup, e.shared...); err != nil {
 		return err
 	}
-	for i, w := range workers {
-		fds := []int{w.umem.FD()}
-		for _, s := range w.sockets {
-			fds = append(fds, s.FD())
-		}
-		if err := d.conn.Send(ipc.KindWorker, describe(i), fds...); err != nil {
+	for i := range e.workers {
+		if err := d.conn.Send(ipc.KindWorker, e.workers[i], e.sockets[i]...); err != nil {
 			return err
 		}
 	}
-	if err := d.conn.Send(ipc.KindFIB, ipc.FIB{Generation: img.generation, Size: img.images.Size()}, img.images.FD()); err != nil {
+	return d.conn.Send(ipc.KindFIB, ipc.FIB{Generation: e.generation, Size: e.imageSize}, e.image)
+}
+
+// awaitWarm returns when the process is ready to take over.
+func (d *dataProcess) awaitWarm() error {
+	timeout := time.NewTimer(warmWait)
+	defer timeout.Stop()
+	select {
+	case <-d.warm:
+		return nil
+	case <-d.exited:
+		return fmt.Errorf("data process %d ended before it was ready: %w", d.pid, d.err)
+	case <-timeout.C:
+		return fmt.Errorf("data process %d was not ready within %v", d.pid, warmWait)
+	}
+}
+
+// take has a warm process forward. No other process uses the rings.
+func (d *dataProcess) take() error {
+	if err := d.conn.Send(ipc.KindTake, nil); err != nil {
 		return err
 	}
-	timer := time.AfterFunc(readyWait, func() { d.cmd.Process.Kill() })
-	defer timer.Stop()
-	m, err := d.conn.Receive()
-	if errors.Is(err, io.EOF) {
-		<-d.exited
-		return fmt.Errorf("data process ended before it forwarded: %w", d.err)
+	timeout := time.NewTimer(readyWait)
+	defer timeout.Stop()
+	select {
+	case d.ready = <-d.readies:
+	case <-d.exited:
+		return fmt.Errorf("data process %d ended before it forwarded: %w", d.pid, d.err)
+	case <-timeout.C:
+		return fmt.Errorf("data process %d did not forward within %v", d.pid, readyWait)
 	}
-	if err != nil {
-		return err
-	}
-	if err := m.Decode(ipc.KindReady, &d.ready, 0); err != nil {
-		return err
-	}
+	d.started = time.Now()
+	return d.checkPrivileges()
+}
+
+func (d *dataProcess) checkPrivileges() error {
 	if d.ready.Capabilities != 0 || !d.ready.NoNewPrivs {
 		return fmt.Errorf("data process %d kept privileges: capabilities %#x, no-new-privs %v", d.ready.PID, d.ready.Capabilities, d.ready.NoNewPrivs)
 	}
 	return nil
 }
 
+// errYield says that the process did not stop using the rings when asked to.
+// Whether it ended by that shows in exited.
+var errYield = errors.New("the data process did not yield")
+
+// yield has the process stop at the end of a batch and leave the rings to
+// another. It ends by itself afterwards.
+func (d *dataProcess) yield() error {
+	if err := d.conn.Send(ipc.KindYield, nil); err != nil {
+		return errors.Join(errYield, err)
+	}
+	timeout := time.NewTimer(stopWait)
+	defer timeout.Stop()
+	select {
+	case <-d.yielded:
+		return nil
+	case <-d.exited:
+		return nil
+	case <-timeout.C:
+		return errYield
+	}
+}
+
 // listen takes what the process says until it is gone.
 func (d *dataProcess) listen(log *slog.Logger) {
 	for {
 		m, err := d.conn.Receive()
-		if err != nil {
-			if !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed) {
-				log.Error("data process talks nonsense; it is replaced", "error", err)
-				d.cmd.Process.Kill()
-			}
-			return
+		if err == nil {
+			err = d.hear(m)
 		}
-		var a ack
-		switch m.Kind {
-		case ipc.KindAck:
-			var body ipc.Ack
-			err = m.Decode(ipc.KindAck, &body, 0)
-			a = ack{generation: body.Generation}
-		case ipc.KindRefused:
-			var body ipc.Refused
-			err = m.Decode(ipc.KindRefused, &body, 0)
-			a = ack{generation: body.Generation, refused: body.Error}
-		case ipc.KindProfiled:
-			var body ipc.Profiled
-			if err = m.Decode(ipc.KindProfiled, &body, 0); err == nil {
-				d.answerProfile(body)
-				continue
-			}
-		default:
-			err = &ipc.KindError{Want: ipc.KindAck, Got: m.Kind}
+		switch {
+		case err == nil:
+			continue
+		case !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrClosed):
+			log.Error("data process talks nonsense; it is replaced", "pid", d.pid, "error", err)
+			d.signal(syscall.SIGKILL)
 		}
-		if err != nil {
-			log.Error("data process talks nonsense; it is replaced", "error", err)
-			d.cmd.Process.Kill()
-			return
-		}
-		d.acks <- a
+		return
 	}
+}
+
+// hear takes one message.
+func (d *dataProcess) hear(m *ipc.Message) error {
+	switch m.Kind {
+	case ipc.KindAck:
+		var body ipc.Ack
+		if err := m.Decode(ipc.KindAck, &body, 0); err != nil {
+			return err
+		}
+		d.acks <- ack{generation: body.Generation}
+	case ipc.KindRefused:
+		var body ipc.Refused
+		if err := m.Decode(ipc.KindRefused, &body, 0); err != nil {
+			return err
+		}
+		d.acks <- ack{generation: body.Generation, refused: body.Error}
+	case ipc.KindProfiled:
+		var body ipc.Profiled
+		if err := m.Decode(ipc.KindProfiled, &body, 0); err != nil {
+			return err
+		}
+		d.answerProfile(body)
+	case ipc.KindWarm:
+		var body ipc.Warm
+		if err := m.Decode(ipc.KindWarm, &body, 0); err != nil {
+			return err
+		}
+		if body.Layout != ipc.Layout {
+			return fmt.Errorf("it has layout %d, this process has %d", body.Layout, ipc.Layout)
+		}
+		close(d.warm)
+	case ipc.KindReady:
+		var body ipc.Ready
+		if err := m.Decode(ipc.KindReady, &body, 0); err != nil {
+			return err
+		}
+		d.readies <- body
+	case ipc.KindYielded:
+		close(d.yielded)
+	default:
+		return &ipc.KindError{Want: ipc.KindAck, Got: m.Kind}
+	}
+	return nil
 }
 
 // errGone says that the data process ended before it answered. Its successor
@@ -217,7 +306,7 @@ func (d *dataProcess) patch(generation uint64, written []fib.Range) error {
 func (d *dataProcess) ask(generation uint64, kind ipc.Kind, body any, fds ...int) error {
 	if err := d.conn.Send(kind, body, fds...); err != nil {
 		if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
-			d.cmd.Process.Kill() // if it is not on its way already
+			d.signal(syscall.SIGKILL) // if it is not on its way already
 			<-d.exited
 			return errGone
 		}
@@ -238,7 +327,7 @@ func (d *dataProcess) ask(generation uint64, kind ipc.Kind, body any, fds ...int
 		case <-d.exited:
 			return errGone
 		case <-timer.C:
-			d.cmd.Process.Kill() // it is stuck; its successor starts with the current image
+			d.signal(syscall.SIGKILL) // it is stuck; its successor starts with the current image
 			<-d.exited
 			return errGone
 		}
@@ -251,14 +340,14 @@ func (d *dataProcess) stop() {
 	select {
 	case <-d.exited:
 	case <-time.After(stopWait):
-		d.cmd.Process.Kill()
+		d.signal(syscall.SIGKILL)
 		<-d.exited
 	}
 	d.conn.Close()
 }
 
 func (d *dataProcess) kill() error {
-	d.cmd.Process.Kill()
+	d.signal(syscall.SIGKILL)
 	<-d.exited
 	return d.conn.Close()
 }

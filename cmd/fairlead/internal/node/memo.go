@@ -25,18 +25,21 @@ const (
 )
 
 // openSteer opens the steering program, with memory for flow memos where they
-// are wanted.
-func openSteer(cfg *configs.Config, log *slog.Logger) (*steer.Steer, [2]uint64, error) {
+// are wanted. It goes on with the maps that are adopted, if any.
+func openSteer(cfg *configs.Config, adopted *steer.AdoptedMaps, log *slog.Logger) (*steer.Steer, [2]uint64, error) {
 	var seed [16]byte
 	if _, err := rand.Read(seed[:]); err != nil {
 		return nil, [2]uint64{}, err
 	}
-	c := steer.Config{PinPath: cfg.XDP.PinPath}
+	c := steer.Config{PinPath: cfg.XDP.PinPath, Adopted: adopted}
 	if cfg.Dataplane.FlowMemo != configs.FlowMemoOff {
 		c.Memo = &steer.MemoConfig{
 			Entries: min(memo.EntriesFor(cfg.Dataplane.Memos()), memoEntriesMost),
 			Routes:  min(memoRoutes, memoCountsMost/memo.CountSize/runtime.NumCPU()),
 			Seed:    [2]uint64{binary.NativeEndian.Uint64(seed[:]), binary.NativeEndian.Uint64(seed[8:])},
+		}
+		if adopted != nil && adopted.MemoEntries > 0 {
+			c.Memo.Seed = adopted.MemoSeed
 		}
 	}
 	s, err := steer.Open(c)

@@ -121,8 +121,8 @@ func (n *Node) workerMetrics(i int, l *ledger.Ledger) metrics.Worker {
 		Received: l.Received, Transmitted: l.Sum(reason.Transmit), Passed: l.Sum(reason.Pass), Dropped: l.Sum(reason.Drop),
 		Rounds: l.Beat, BeatAge: -1,
 	}
-	if n.watch != nil && i < len(n.watch.since) && !n.watch.since[i].IsZero() && n.data != nil {
-		w.BeatAge = time.Since(n.watch.since[i])
+	if n.watch != nil && i < len(n.watch.still) && n.data != nil {
+		w.BeatAge = n.watch.still[i]
 	}
 	if i < len(n.workers) {
 		h := n.workers[i].umem.Holding()

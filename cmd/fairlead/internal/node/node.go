@@ -20,8 +20,6 @@ import (
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/ledger"
-	"fairlead/dataplane/tap"
-	"fairlead/xdp"
 	"fairlead/xdp/steer"
 )
 
@@ -47,6 +45,8 @@ type Node struct {
 	user       identity
 	started    time.Time
 
+	listener            *ipc.Listener // by which the next control process finds the data process; nil: there is none
+	background          sync.WaitGroup
 	flowsFD, countersFD int
 	multicastFD         int
 	restartDelay        time.Duration // before the next data process is started; Run's own
@@ -57,6 +57,7 @@ type Node struct {
 	profiling sync.Mutex // held while a profile is recorded
 	taps      *taps      // who looks at packets
 	flowTable *flowTable // for those who look at flows
+	upgrading sync.Mutex // held while the data process is replaced on purpose
 
 	mu       sync.Mutex // guards what follows
 	ports    []port
@@ -71,25 +72,60 @@ type Node struct {
 	suspect  bool         // no data process could be started with the sockets
 	restarts int
 	watch    *watchdog // Run's; nil before
+	upgrades int       // times that the data process was replaced by another on purpose
+
+	spare      *dataProcess // stands by; nil when there is none
+	sparing    bool         // one is being started
+	spareDelay time.Duration
+	spareNext  time.Time // the next one is not started before
+	sparesUsed time.Time // a second ahead for each that was used
+	closed     bool
 
 	portsMissing bool // an interface was not there when last looked
 }
 
-// New opens interfaces, sockets and memory. It does not
-// forward before Start.
-func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
+// Options are what the command line says of a node.
+type Options struct {
+	// Rest is the path of the socket by which a data process is found whose
+	// control process is gone; "": it ends with its control process.
+	Rest string
+}
+
+// New opens interfaces, sockets and memory, or goes on with those of a data
+// process that forwards without a control process. It does not forward before
+// Start, unless that process does.
+func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err error) {
 	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1), taps: newTaps(log)}
 	n.reconciler = controlplane.New(n)
 	n.serving = serving.New(n.reconciler, time.Now, n.served.tell)
+	if n.user, err = lookIdentity(cfg.Dataplane.User); err != nil {
+		return n, err
+	}
+	in, err := n.findInherited(opts)
+	if err != nil {
+		return n, err
+	}
+	if in != nil {
+		pid := in.data.pid
+		if err := n.adopt(in); err != nil {
+			in.release()
+			return n, errors.Join(fmt.Errorf("the data process that runs (pid %d) cannot be taken over, and goes on: %w", pid, err), n.Leave())
+		}
+		n.log.Info("the running data process is taken over", "pid", n.data.pid, "uid", n.data.ready.UID, "generation", n.image.generation,
+			"workers", len(n.workers), "version", n.data.ready.Version)
+		return n, nil
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.Close())
 		}
 	}()
-	if n.user, err = lookIdentity(cfg.Dataplane.User); err != nil {
-		return n, err
+	if opts.Rest != "" {
+		if n.listener, err = ipc.Listen(opts.Rest); err != nil {
+			return n, err
+		}
 	}
-	if n.steer, n.memoSeed, err = openSteer(cfg, log); err != nil {
+	if n.steer, n.memoSeed, err = openSteer(cfg, nil, log); err != nil {
 		return n, err
 	}
 	if n.flowsFD, err = memfd("fairlead-flows", flow.Size(cfg.Dataplane.FlowTableSize)); err != nil {
@@ -102,6 +138,30 @@ func New(cfg *configs.Config, log *slog.Logger) (n *Node, err error) {
 		return n, err
 	}
 	return n, n.open()
+}
+
+// findInherited finds what a control process before has left and this one can go
+// on with. What it cannot go on with is ended, so that the node starts anew.
+func (n *Node) findInherited(opts Options) (*inherited, error) {
+	if opts.Rest == "" {
+		return nil, nil
+	}
+	in, err := inherit(opts.Rest, n.log)
+	if in == nil || err != nil {
+		return nil, err
+	}
+	ports, err := lookPorts(n.cfg)
+	if err == nil {
+		err = in.fits(n.cfg, ports)
+	}
+	if err == nil {
+		n.ports = ports
+		return in, nil
+	}
+	n.log.Warn("the running data process does not fit the configuration; it is ended and all connections are lost", "pid", in.data.pid, "reason", err)
+	in.data.stop()
+	in.release()
+	return nil, nil
 }
 
 // lookPorts looks at all interfaces. What the error tells of is in the list
@@ -143,6 +203,19 @@ func (n *Node) open() error {
 	if err := n.taps.make(count); err != nil {
 		return err
 	}
+	if n.multicastFD >= 0 {
+		unix.Close(n.multicastFD)
+	}
+	var err error
+	if n.multicastFD, err = hearMulticast(n.ports); err != nil {
+		return err
+	}
+	return n.steerTo()
+}
+
+// steerTo attaches the steering program to the interfaces and gives it the
+// sockets. What is there already is replaced without a gap.
+func (n *Node) steerTo() error {
 	for i := range n.ports {
 		p := &n.ports[i]
 		if p.index == 0 {
@@ -160,12 +233,6 @@ func (n *Node) open() error {
 		n.log.Warn("stale XDP programs were not all detached", "error", err)
 	} else if len(stale) > 0 {
 		n.log.Info("stale XDP programs detached", "interfaces", stale)
-	}
-	if n.multicastFD >= 0 {
-		unix.Close(n.multicastFD)
-	}
-	if n.multicastFD, err = hearMulticast(n.ports); err != nil {
-		return err
 	}
 	for _, w := range n.workers {
 		for i, s := range w.sockets {
@@ -221,13 +288,14 @@ func (n *Node) makeCounters(workers int) error {
 
 // Run serves until ctx ends. The first image is already published by Start.
 func (n *Node) Run(ctx context.Context) error {
-	ticker := time.NewTicker(200 * time.Millisecond)
+	ticker := time.NewTicker(tickEvery)
 	defer ticker.Stop()
 	watch := n.newWatchdog()
 	for {
 		var exited <-chan struct{}
 		var revive <-chan time.Time
-		if data := n.forwarding(); data != nil {
+		data := n.forwarding()
+		if data != nil {
 			exited = data.exited
 		} else {
 			revive = n.reviveAt()
@@ -236,7 +304,7 @@ func (n *Node) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-exited:
-			n.bury()
+			n.bury(data)
 		case <-revive:
 			n.revive()
 		case <-n.look:
@@ -248,18 +316,40 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 // Start publishes the first image, when the ways to the backends are known, and
-// starts forwarding.
+// starts forwarding. Where a data process forwards already, it goes on by the
+// image it has until then, and is replaced if it ends.
 func (n *Node) Start(ctx context.Context) error {
-	if err := n.observe(ctx); err != nil {
-		return err
+	observed := make(chan error, 1)
+	go func() { observed <- n.observe(ctx) }()
+	for {
+		var exited <-chan struct{}
+		data := n.forwarding()
+		if data != nil {
+			exited = data.exited
+		}
+		select {
+		case err := <-observed:
+			if err != nil {
+				return err
+			}
+			if err := n.startUnlessForwarding(); err != nil {
+				return err
+			}
+			return n.startAnnouncing(ctx)
+		case <-exited:
+			n.bury(data)
+			n.revive()
+		}
 	}
+}
+
+func (n *Node) startUnlessForwarding() error {
 	n.mu.Lock()
-	err := n.startData()
-	n.mu.Unlock()
-	if err != nil {
-		return err
+	defer n.mu.Unlock()
+	if n.data != nil {
+		return nil
 	}
-	return n.startAnnouncing(ctx)
+	return n.startData()
 }
 
 // Apply makes another configuration's services, pools, VIPs, SNAT addresses and
@@ -278,35 +368,44 @@ func (n *Node) Reconciler() *controlplane.Reconciler { return n.reconciler }
 // that one stopped.
 func (n *Node) startData() error {
 	n.suspect = true
-	setup := ipc.Setup{Workers: len(n.workers), Flows: n.cfg.Dataplane.FlowTableSize, Services: maxServices, Backends: maxBackends,
-		HoldMost: int(n.image.snapshot.Settings().FragHold), SpinUS: int(n.cfg.Dataplane.Spin.Microseconds()), Resume: n.used}
-	accounts, ok := n.steer.Admissions()
-	if !ok || accounts.Size != xdp.AdmissionSize {
-		return fmt.Errorf("the XDP program's accounts of new connections have another layout: %+v", accounts)
-	}
-	setup.Accounts = accounts.Bytes()
-	shared := []int{n.flowsFD, n.countersFD, accounts.FD, n.taps.fd}
-	setup.Taps = tap.Size(len(n.workers))
-	setup.Memos = n.cfg.Dataplane.Memos()
-	if setup.Memo = n.memoSetup(); setup.Memo != nil {
-		m, _ := n.steer.Memo()
-		shared = append(shared, m.Entries.FD, m.Routes.FD, m.Counts.FD)
-	}
-	d, err := spawn(n.user, setup, shared, n.workers, n.describe, n.image, n.log)
+	e, err := n.estate()
 	if err != nil {
 		return err
 	}
-	n.data, n.used, n.suspect = d, true, false
+	d, err := spawn(thisBinary, n.user, n.log)
+	if err != nil {
+		return err
+	}
+	if err = d.hand(e); err == nil {
+		err = d.awaitWarm()
+	}
+	if err == nil {
+		err = d.take()
+	}
+	if err != nil {
+		return errors.Join(err, d.kill())
+	}
+	n.data = d
+	return n.begun()
+}
+
+// begun notes that a data process has begun to forward.
+func (n *Node) begun() error {
+	d := n.data
+	n.used, n.suspect = true, false
 	if n.died {
 		n.died = false
 		n.restarts++
 	}
 	n.log.Info("data process forwards", "pid", d.ready.PID, "uid", d.ready.UID, "generation", d.ready.Generation,
-		"workers", len(n.workers), "recovered_frames", d.ready.Recovered, "lost_frames", d.ready.Lost)
-	if _, _, err = n.steer.SetLocals(n.owned(n.image.locals)); err != nil {
+		"workers", len(n.workers), "recovered_frames", d.ready.Recovered, "lost_frames", d.ready.Lost,
+		"took", time.Duration(d.ready.TookUS)*time.Microsecond)
+	if _, _, err := n.steer.SetLocals(n.owned(n.image.locals)); err != nil {
 		return err
 	}
-	n.pair()
+	if !d.rests {
+		n.pair()
+	}
 	return nil
 }
 
@@ -346,7 +445,13 @@ func (n *Node) Close() error {
 		errs = append(errs, n.ownership.announcer.Close())
 	}
 	n.mu.Lock()
+	n.closed = true
+	n.dropSpare()
+	n.mu.Unlock()
+	n.background.Wait()
+	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.dropSpare()
 	if n.steer != nil {
 		errs = append(errs, n.steer.Remove())
 	}
@@ -354,6 +459,13 @@ func (n *Node) Close() error {
 		n.data.stop()
 		n.data = nil
 	}
+	return errors.Join(append(errs, n.closeShared())...)
+}
+
+// closeShared closes this process's descriptors and mappings of what it shares
+// with the data process. The lock is held.
+func (n *Node) closeShared() error {
+	var errs []error
 	for _, w := range n.workers {
 		errs = append(errs, w.close())
 	}
@@ -369,6 +481,10 @@ func (n *Node) Close() error {
 		}
 	}
 	n.flowsFD, n.countersFD, n.multicastFD = -1, -1, -1
+	if n.listener != nil {
+		errs = append(errs, n.listener.Close())
+		n.listener = nil
+	}
 	errs = append(errs, n.taps.close(), n.flowTable.close(), n.image.close())
 	n.image = image{}
 	return errors.Join(errs...)

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"fairlead/dataplane/fib"
 	"fairlead/xdp/steer"
 )
@@ -19,14 +21,32 @@ type image struct {
 	locals     []steer.Local
 	viewed     *[2]sync.RWMutex // held by those who look at each of the two
 	turn       int              // which is in force
+	left       *leftImage       // instead of images: what the control process before has left
+}
+
+// leftImage is an image that another process has made. It can only be read.
+type leftImage struct {
+	mapped   *fib.Mapped
+	fd, size int
 }
 
 func (i *image) close() error {
-	if i.images == nil {
+	if i.images == nil && i.left == nil {
 		return nil
 	}
 	i.unviewed()
+	if i.left != nil {
+		return errors.Join(i.left.mapped.Close(), unix.Close(i.left.fd))
+	}
 	return i.images.Close()
+}
+
+// descriptor is that of the image in force, and how many bytes it has.
+func (i *image) descriptor() (fd, size int) {
+	if i.left != nil {
+		return i.left.fd, i.left.size
+	}
+	return i.images.FD(), i.images.Size()
 }
 
 func newImage(generation uint64, b *fib.Builder) (image, error) {
@@ -51,6 +71,7 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.settleSpare()
 	if err := n.keepLocals(next.locals); err != nil {
 		return errors.Join(err, next.close())
 	}
@@ -72,12 +93,16 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 	n.announceOwned()
 	n.log.Debug("image in force", "generation", generation, "bytes", next.snapshot.Used(), "took", time.Since(begin))
 	n.pair()
+	n.tellSpare(nil, false)
 	return old.close()
 }
 
 // pair sees to it that there are two images and that the data process has both.
 // Without that a change costs a full image, and nothing else is lost.
 func (n *Node) pair() {
+	if n.image.images == nil {
+		return // the image is another process's
+	}
 	err := n.image.images.Double()
 	if err == nil && n.data != nil {
 		err = n.data.rest(n.image.generation, n.image.images)
@@ -93,6 +118,7 @@ func (n *Node) Patch(generation uint64, p *fib.Patch) error {
 	begin := time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.settleSpare() // it may be reading what is written now
 	images := n.image.images
 	if images == nil {
 		return fmt.Errorf("%w: nothing is published yet", fib.ErrNoRoom)
@@ -127,6 +153,7 @@ func (n *Node) Patch(generation uint64, p *fib.Patch) error {
 	if unpaired {
 		n.pair()
 	}
+	n.tellSpare(written, true)
 	return nil
 }
 
@@ -152,17 +179,21 @@ func (n *Node) keepLocals(next []steer.Local) error {
 func localsOf(b *fib.Builder) []steer.Local {
 	locals := make([]steer.Local, 0, len(b.Locals))
 	for i := range b.Locals {
-		l := &b.Locals[i]
-		s := steer.Local{Addr: l.Addr.Netip(), AnswerARP: l.Flags&fib.LocalAnswerARP != 0, FailPass: l.Flags&fib.LocalFailPass != 0, ID: l.ID}
-		switch l.Kind {
-		case fib.LocalVIP:
-			s.Kind = steer.VIP
-		case fib.LocalSNAT:
-			s.Kind = steer.SNAT
-		case fib.LocalTunnel:
-			s.Kind = steer.Tunnel
-		}
-		locals = append(locals, s)
+		locals = append(locals, steerLocal(&b.Locals[i]))
 	}
 	return locals
+}
+
+// steerLocal is an address as the XDP program is told of it.
+func steerLocal(l *fib.Local) steer.Local {
+	s := steer.Local{Addr: l.Addr.Netip(), AnswerARP: l.Flags&fib.LocalAnswerARP != 0, FailPass: l.Flags&fib.LocalFailPass != 0, ID: l.ID}
+	switch l.Kind {
+	case fib.LocalVIP:
+		s.Kind = steer.VIP
+	case fib.LocalSNAT:
+		s.Kind = steer.SNAT
+	case fib.LocalTunnel:
+		s.Kind = steer.Tunnel
+	}
+	return s
 }

@@ -38,12 +38,15 @@ func carries(dp *configs.Dataplane) int {
 	return dp.FrameSize - xdp.KernelHeadroom - dp.Headroom - packet.EthernetLen - packet.MaxVLANs*packet.VLANLen
 }
 
+// frameHeadroom is how many bytes of a frame lie before a received packet.
+func frameHeadroom(dp *configs.Dataplane) int { return xdp.KernelHeadroom + dp.Headroom }
+
 // openWorker makes the memory of one worker and opens its sockets.
 func openWorker(dp *configs.Dataplane, ports []port, queues []queueOf, log *slog.Logger) (*workerSockets, error) {
 	w := &workerSockets{queues: queues, sockets: make([]*xdp.Socket, len(queues))}
 	var err error
 	w.umem, err = xdp.NewUMEM(xdp.UMEMConfig{
-		Chunks: dp.Frames * len(queues), ChunkSize: dp.FrameSize, Headroom: xdp.KernelHeadroom + dp.Headroom, HugePages: dp.HugePages,
+		Chunks: dp.Frames * len(queues), ChunkSize: dp.FrameSize, Headroom: frameHeadroom(dp), HugePages: dp.HugePages,
 	})
 	if err != nil {
 		return nil, err

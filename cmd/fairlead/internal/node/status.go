@@ -59,7 +59,10 @@ func (n *Node) summary() (s api.Summary, missing []string) {
 		Generation: api.Generation{Published: r.Generation}, Warnings: slices.Concat(r.Warnings, n.conflicts()), Steering: n.steering(), Sockets: n.socketStatistics(),
 	}
 	if n.data != nil {
-		s.Data = api.DataProcess{PID: n.data.ready.PID, UID: n.data.ready.UID, Workers: len(n.workers), Restarts: n.restarts}
+		s.Data = api.DataProcess{
+			PID: n.data.ready.PID, UID: n.data.ready.UID, Workers: len(n.workers), Restarts: n.restarts,
+			Upgrades: n.upgrades, Standby: n.standby(), Version: n.data.ready.Version,
+		}
 	}
 	for i := range n.ports {
 		p := &n.ports[i]

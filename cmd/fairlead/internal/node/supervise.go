@@ -3,27 +3,27 @@ package node
 import (
 	"errors"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"fairlead/xdp/steer"
 )
 
-// A data process that dies is replaced at once; one that does not live long is
-// replaced ever more slowly, so that a node that cannot forward does not spend
-// itself on trying.
+// A data process that dies is replaced at once by the one that stands by. When
+// none does, one that does not live long is replaced ever more slowly, so that a
+// node that cannot forward does not spend itself on trying.
 const (
 	livedLong       = 200 * time.Millisecond
 	restartDelay    = 10 * time.Millisecond
 	restartDelayMax = 2 * time.Second
 )
 
+// tickEvery is how often Run looks after what nobody tells it of.
+const tickEvery = 100 * time.Millisecond
+
 // portsEvery is how often interfaces are looked at for having been given other
 // queues, which nobody tells of. What is observed of them is looked at at once.
 const portsEvery = 250 * time.Millisecond
-
-// stuckAfter is how long a worker may go without finishing a round. An idle
-// one finishes one every 50 ms.
-const stuckAfter = 3 * time.Second
 
 // forwarding is the data process, nil when there is none.
 func (n *Node) forwarding() *dataProcess {
@@ -32,16 +32,19 @@ func (n *Node) forwarding() *dataProcess {
 	return n.data
 }
 
-// bury notes that the data process has ended by itself. The sockets, their
-// rings, the frames in them and the flow table stay for its successor.
-func (n *Node) bury() {
+// bury notes that a data process has ended, if it is the one that is to forward.
+// The sockets, their rings, the frames in them and the flow table stay for its
+// successor.
+func (n *Node) bury(dead *dataProcess) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	dead := n.data
+	if n.data != dead {
+		return
+	}
 	n.log.Error("data process ended; it is replaced", "pid", dead.ready.PID, "error", dead.err)
-	dead.conn.Close()
+	dead.leave()
 	n.data, n.died = nil, true
-	if time.Since(dead.started) > livedLong {
+	if time.Since(dead.started) > livedLong || n.spare != nil {
 		n.restartDelay = 0
 	}
 	n.reviveNext = time.Now().Add(n.restartDelay)
@@ -60,6 +63,12 @@ func (n *Node) revive() {
 	n.reviveNext = time.Now().Add(n.restartDelay)
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if n.promote() == nil {
+		if err := n.begun(); err != nil {
+			n.log.Error("packets are not steered to the data process", "error", err)
+		}
+		return
+	}
 	ports, missing := lookPorts(n.cfg)
 	var err error
 	if same(ports, n.ports) && n.workers != nil && !n.suspect {
@@ -72,11 +81,14 @@ func (n *Node) revive() {
 	}
 }
 
-// watchdog remembers each worker's last beat. What it knows of beats changes
-// under the node's lock.
+// watchdog remembers each worker's last beat, and for how long it has stood
+// still. A tick that comes late counts as one that did not: then nothing on this
+// machine makes progress, and whoever is killed is not the one to blame. What
+// it knows of beats changes under the node's lock.
 type watchdog struct {
 	beats []uint64
-	since []time.Time
+	still []time.Duration
+	last  time.Time // the last look
 	ports time.Time
 }
 
@@ -91,6 +103,7 @@ func (n *Node) newWatchdog() *watchdog {
 // that have drained, interfaces that were made anew or changed their queues.
 func (n *Node) tick(w *watchdog) {
 	n.checkWorkers(w)
+	n.tendSpare()
 	if err := n.reconciler.Expire(); err != nil {
 		n.log.Error("drained backends could not be removed", "error", err)
 	}
@@ -110,22 +123,24 @@ func (n *Node) tick(w *watchdog) {
 func (n *Node) checkWorkers(w *watchdog) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	passed := min(time.Since(w.last), 2*tickEvery)
+	w.last = time.Now()
 	if n.data == nil {
 		w.beats = nil
 		return
 	}
 	if len(w.beats) != len(n.counters.Workers) {
-		w.beats, w.since = make([]uint64, len(n.counters.Workers)), make([]time.Time, len(n.counters.Workers))
+		w.beats, w.still = make([]uint64, len(n.counters.Workers)), make([]time.Duration, len(n.counters.Workers))
 	}
 	for i := range n.counters.Workers {
 		beat := atomic.LoadUint64(&n.counters.Workers[i].Ledger.Beat)
-		if beat != w.beats[i] || w.since[i].IsZero() {
-			w.beats[i], w.since[i] = beat, time.Now()
+		if beat != w.beats[i] {
+			w.beats[i], w.still[i] = beat, 0
 			continue
 		}
-		if time.Since(w.since[i]) > stuckAfter {
+		if w.still[i] += passed; w.still[i] > n.cfg.Lifecycle.StuckAfter {
 			n.log.Error("worker makes no progress; its data process is killed", "worker", i, "pid", n.data.ready.PID, "beat", beat)
-			n.data.cmd.Process.Kill()
+			n.data.signal(syscall.SIGKILL)
 			w.beats = nil
 			return
 		}
@@ -166,6 +181,7 @@ func (n *Node) checkPorts() {
 // rebind opens all sockets anew, for the interfaces that are there. The flow
 // table and the image stay, so every flow goes on.
 func (n *Node) rebind(ports []port) error {
+	n.dropSpare()
 	if n.data != nil {
 		n.data.stop()
 		n.data = nil
