@@ -28,7 +28,7 @@ configuration, ask it how it is, or try a configuration without a network.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newLogLevel(), newStatus(), newProfile(), newBackend(), newCheck(), newDoctor(), newBench(), newReplay(), newExplain(), newConfig(), newVersion(), newDataplane())
+	root.AddCommand(newRun(), newLogLevel(), newStatus(), newFlows(), newDrops(), newCapture(), newProfile(), newBackend(), newCheck(), newDoctor(), newBench(), newReplay(), newExplain(), newConfig(), newVersion(), newDataplane())
 	return root
 }
 
