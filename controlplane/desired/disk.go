@@ -129,10 +129,16 @@ func (d *disk) prune(drop []uint64, keep []*Version) error {
 			used[r.file()] = true
 		}
 	}
+	var gone []string
 	for _, name := range slices.Sorted(maps.Keys(d.have)) {
-		if used[name] {
-			continue
+		if !used[name] {
+			gone = append(gone, name)
 		}
+	}
+	if len(gone) > 0 && len(drop) > 0 { // a version goes before what it refers to
+		errs = append(errs, d.fs.SyncDir(versionsDir))
+	}
+	for _, name := range gone {
 		if err := d.fs.Remove(declarationsDir + "/" + name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 			continue

@@ -16,6 +16,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if child() {
+		return
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -329,9 +329,11 @@ func (s *Store) said(next *whole, r Request) error {
 	return s.amend(v)
 }
 
-// amend replaces the current version's record by one that wants the same.
+// amend replaces the current version's record by one that wants the same. When
+// that fails, either may be on disk until the current one is written again.
 func (s *Store) amend(v *Version) error {
 	if err := s.disk.commit(v, s.current.declarations, false); err != nil {
+		s.unstored = true
 		return &StoreError{err}
 	}
 	amended := *s.current
