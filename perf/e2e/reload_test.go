@@ -3,9 +3,7 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"testing"
-	"time"
 
 	"fairlead/perf/lab"
 	"fairlead/perf/lab/traffic"
@@ -74,90 +72,6 @@ func (w *world) onlyTo(s *site, tally *traffic.Tally, when string) {
 			w.t.Errorf("%s, %s: %d new connections went to %s", s.method, when, n, server)
 		}
 	}
-}
-
-// TestConfigSwaps gives the node 1,000 configurations one after the other, every
-// tenth of them wrong, while connections are open and bytes flow. None breaks,
-// and the node is the same at the end as at the beginning.
-func TestConfigSwaps(t *testing.T) {
-	t.Parallel()
-	const swaps = 1000
-	w := newWorld(t, worldConfig{limit: 2 * time.Minute})
-	sites := []*site{w.addSite(nat4), w.addSite(ipip4), w.addSite(nat6), w.addSite(gue6)}
-	w.serve()
-	w.start()
-	p := w.ping(25, sites...)
-	const every = 100 // swaps for each transfer that begins
-	transfers := make(chan error, swaps/every)
-
-	all, r := members(w.topo.Backends...), rand.New(rand.NewPCG(1, 1))
-	before := w.footprint()
-	begin := time.Now()
-	for n := range swaps {
-		if n%every == 0 {
-			over := make(chan struct{})
-			close(over)
-			go func() { transfers <- w.transferUntil(sites[n/every%len(sites)], over) }()
-		}
-		if n%10 == 9 {
-			why, err := w.node.Refuse(w.ctx, wrong(n, w.text()))
-			w.must(err)
-			if !strings.Contains(why, "level=ERROR") {
-				t.Fatalf("swap %d: a wrong configuration is no error: %s", n, why)
-			}
-			continue
-		}
-		for _, s := range sites {
-			s.members = shuffled(r, all)
-		}
-		// No two are the same, so each is a generation of its own.
-		sites[0].options = fmt.Sprintf("drain_timeout = \"%dm\"", 5+n)
-		w.reload()
-	}
-	t.Logf("%d configurations in %v", swaps, time.Since(begin).Round(time.Millisecond))
-	for range swaps / every {
-		if err := <-transfers; err != nil {
-			t.Error(err)
-		}
-	}
-	p.await(1)
-	p.stop()
-
-	status := w.balance()
-	end := time.Now()
-	if taken, refused := w.node.Reloads(); taken != swaps*9/10 || refused != swaps/10 {
-		t.Errorf("%d configurations were taken and %d refused, want %d and %d", taken, refused, swaps*9/10, swaps/10)
-	}
-	if least := uint64(1 + swaps*9/10); status.Generation.Published < least {
-		t.Errorf("%d generations were published, want %d at least", status.Generation.Published, least)
-	}
-	if status.Data.Restarts != 0 {
-		t.Errorf("the data process was replaced %d times", status.Data.Restarts)
-	}
-	// A connection of the admin API may be open for a moment longer.
-	for after := w.footprint(); after != before; after = w.footprint() {
-		if w.ctx.Err() != nil || time.Since(end) > 5*time.Second {
-			t.Errorf("the two processes have changed: %+v before, %+v after", before, after)
-			break
-		}
-	}
-	for _, s := range sites {
-		w.onlyTo(s, w.http(s, 60), "at the end")
-	}
-	w.balance()
-	w.must(w.node.Stop())
-}
-
-// wrong is a configuration with one of several mistakes: in the syntax, in a
-// value, and in what only the whole shows.
-func wrong(n int, right string) string {
-	switch n / 10 % 3 {
-	case 0:
-		return right + "\n[[pool]]\nname = "
-	case 1:
-		return right + "\n[[pool]]\nname = \"x\"\n[[pool.backend]]\naddress = \"198.18.10.99\"\nwieght = 1\n"
-	}
-	return right + "\n[[service]]\nname = \"x\"\nvip = \"198.18.100.250\"\nprotocol = \"tcp\"\nport = 1\npool = \"nowhere\"\n"
 }
 
 // shuffled is a random part of the members, one at least, with random weights.

@@ -40,6 +40,7 @@ type Node struct {
 	Binary string
 	Config string // path of its configuration file
 	Socket string
+	Args   []string // for the command line, from the next Launch on
 	host   *lab.Host
 	client *api.Client
 
@@ -60,7 +61,7 @@ func Start(ctx context.Context, binary, dir string, host *lab.Host, toml string)
 
 // Launch starts the process, for the first time or after Stop.
 func (n *Node) Launch(ctx context.Context) error {
-	p, err := n.host.Start(exec.Command(n.Binary, "run", "--config", n.Config, "--socket", n.Socket))
+	p, err := n.host.Start(exec.Command(n.Binary, append([]string{"run", "--config", n.Config, "--socket", n.Socket}, n.Args...)...))
 	if err != nil {
 		return err
 	}
@@ -88,6 +89,9 @@ func (n *Node) Write(toml string) error {
 
 // Status asks the node how it is.
 func (n *Node) Status(ctx context.Context) (*api.Status, error) { return n.client.Status(ctx) }
+
+// Client asks and tells the node what there is no method for.
+func (n *Node) Client() *api.Client { return n.client }
 
 // Profile has the data process record its CPU time for so many seconds.
 func (n *Node) Profile(ctx context.Context, seconds int) ([]byte, error) {

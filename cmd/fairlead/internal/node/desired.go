@@ -21,11 +21,12 @@ type Desired struct {
 	Config *configs.Config // what the node is to start with
 	Log    *slog.Logger    // as Config wants it
 
-	path  string
-	store *desired.Store
-	begun *desired.Desired
-	node  *Node
-	last  *desired.Desired // in force; changed by publish alone
+	path    string
+	started configs.Config // Config as the file has it, whatever flags make of that
+	store   *desired.Store
+	begun   *desired.Desired
+	node    *Node
+	last    *desired.Desired // in force; changed by publish alone
 }
 
 // LoadDesired finds out what a node is to start with: its file and, from the
@@ -59,6 +60,7 @@ func LoadDesired(path, directory string, newLogger func(*configs.Node) *slog.Log
 	if d.Config, err = configOf(d.begun); err != nil {
 		return nil, err
 	}
+	d.started = *d.Config
 	if fileErr != nil {
 		d.Log = newLogger(&d.Config.Node)
 	}
@@ -198,7 +200,7 @@ func (d *Desired) compareStart() {
 		return
 	}
 	var differ []string
-	now, started := reflect.ValueOf(cfg).Elem(), reflect.ValueOf(d.Config).Elem()
+	now, started := reflect.ValueOf(cfg).Elem(), reflect.ValueOf(&d.started).Elem()
 	for i := range now.NumField() {
 		name := now.Type().Field(i).Name
 		if !liveSections[name] && !reflect.DeepEqual(now.Field(i).Interface(), started.Field(i).Interface()) {
