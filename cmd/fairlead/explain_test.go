@@ -141,7 +141,7 @@ func TestExplainUsage(t *testing.T) {
 		{"203.0.113.9:1 tcp [2001:db8::1]:80", `client and destination are of different families`},
 		{"[fe80::1%eth0]:1 tcp [2001:db8::1]:80", `client: "[fe80::1%eth0]:1": an address with a zone is not forwarded`},
 		{"[::ffff:1.2.3.4]:1 tcp 198.18.0.10:80", `client: "[::ffff:1.2.3.4]:1": write an IPv4 address as such`},
-		{"203.0.113.9:1 tcp 198.18.0.10:80 -o yaml", `unknown output format "yaml": it is text or json`},
+		{"203.0.113.9:1 tcp 198.18.0.10:80 -o text", `invalid argument "text" for "-o, --output" flag: it is table, wide, json or yaml`},
 		{"203.0.113.9:1 tcp", `accepts 3 arg(s), received 2`},
 	} {
 		r := fairlead(t, dir, append([]string{"explain", "-c", "f.toml"}, words(c.args)...)...)

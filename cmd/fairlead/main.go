@@ -28,7 +28,16 @@ configuration, ask it how it is, or try a configuration without a network.`,
 		SilenceErrors: true,
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(newRun(), newLogLevel(), newStatus(), newFlows(), newDrops(), newCapture(), newProfile(), newBackend(), newCheck(), newDoctor(), newBench(), newReplay(), newExplain(), newConfig(), newVersion(), newDataplane())
+	root.AddCommand(
+		newRun(),
+		newStatus(), newServices(), newBackends(), newTop(),
+		newLogLevel(), newProfile(),
+		newBackend(),
+		newCheck(), newDoctor(), newBench(), newReplay(), newExplain(),
+		newConfig(),
+		newCapture(), newDrops(), newFlows(),
+		newVersion(), newDataplane(),
+	)
 	return root
 }
 

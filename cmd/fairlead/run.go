@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -154,14 +153,5 @@ func reloadOn(ctx context.Context, wanted *node.Desired, reload <-chan os.Signal
 		case <-reload:
 			wanted.Reload(desired.Request{User: "SIGHUP"})
 		}
-	}
-}
-
-func newVersion() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  cobra.NoArgs,
-		Run:   func(*cobra.Command, []string) { fmt.Println("fairlead", node.Version) },
 	}
 }

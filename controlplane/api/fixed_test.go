@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/url"
 	"time"
+
+	"fairlead/dataplane/explain"
 )
 
 // fixed is a node that always says the same.
@@ -65,6 +67,14 @@ func (f *fixed) Service(_ context.Context, name string) (Service, error) {
 
 func (f *fixed) Backends(context.Context, BackendQuery) (BackendPage, error) {
 	return BackendPage{Backends: f.backends, Next: url.PathEscape("next/one")}, nil
+}
+
+func (f *fixed) Explain(_ context.Context, q ExplainQuery) (Explanation, error) {
+	flow := fixedFlow()
+	e := Explanation{Flow: &flow}
+	e.Client, e.Protocol, e.Destination, e.Action, e.Reason = q.Client.String(), q.Protocol, q.Destination.String(), "transmit", "forward_new"
+	e.Service = &explain.Service{Name: "web", Ports: "80", Method: "nat", Pool: "web", Backends: 1}
+	return e, nil
 }
 
 func (f *fixed) Profile(_ context.Context, length time.Duration) ([]byte, error) {

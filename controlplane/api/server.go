@@ -32,6 +32,7 @@ type Provider interface {
 	FlowProvider
 	PacketProvider
 	Profiler
+	Explainer
 	ConfigProvider
 	MetricsServer
 	LogLeveler
@@ -45,6 +46,7 @@ func NewRouter(node Provider) *Router {
 	registerFlows(r, node)
 	registerPackets(r, node)
 	registerProfile(r, node)
+	registerExplain(r, node)
 	registerConfig(r, node)
 	registerMetrics(r, node)
 	registerLogLevel(r, node)

@@ -27,6 +27,7 @@ type ServiceQuery struct {
 	Protocol string      `query:"protocol" doc:"Only services of this protocol: tcp, udp or sctp."`
 	Pool     string      `query:"pool" doc:"Only services that use this pool."`
 	Backends bool        `query:"backends" doc:"Whether each service is given with its backends. A page may then be shorter than it was asked for." default:"false"`
+	Active   bool        `query:"active" doc:"Whether the flows in the flow table are counted, which takes a moment on a node with millions." default:"false"`
 	After    string      `query:"after" doc:"Where the page begins: next of the page before."`
 	Limit    int         `query:"limit" doc:"How many services a page has at most." default:"100" minimum:"1" maximum:"1000"`
 }
@@ -42,6 +43,7 @@ type BackendQuery struct {
 	Service string `query:"service" doc:"Only backends of this service's pool."`
 	Pool    string `query:"pool" doc:"Only backends of this pool."`
 	State   string `query:"state" doc:"Only backends in this state: up, down, draining or unresolved."`
+	Active  bool   `query:"active" doc:"Whether the flows in the flow table are counted, which takes a moment on a node with millions." default:"false"`
 	After   string `query:"after" doc:"Where the page begins: next of the page before."`
 	Limit   int    `query:"limit" doc:"How many backends a page has at most." default:"100" minimum:"1" maximum:"1000"`
 }
@@ -99,9 +101,12 @@ type Backend struct {
 type BackendHealth struct {
 	State     string    `json:"state" enum:"up,down,unknown"`
 	Since     time.Time `json:"since" doc:"When it became so."`
+	Type      string    `json:"type" doc:"What is checked: tcp, http, ..."`
 	LatencyUS int64     `json:"latencyUs" doc:"Microseconds that the last successful check took."`
 	Error     string    `json:"error,omitempty" doc:"Why the last check failed; left out when it succeeded."`
+	Last      time.Time `json:"last" doc:"When the last check ended."`
 	Checks    uint64    `json:"checks" doc:"Checks that have been made."`
+	Failures  uint64    `json:"failures" doc:"Those among them that failed."`
 }
 
 func registerServices(r *Router, node ServiceProvider) {
@@ -118,6 +123,6 @@ func registerServices(r *Router, node ServiceProvider) {
 	}, func(ctx context.Context, in one) (Service, error) { return node.Service(ctx, in.Name) })
 	Handle(r, Endpoint{
 		Method: http.MethodGet, Path: "/v1/backends", Role: ReadOnly, Tag: "services", Summary: "The backends, a page at a time",
-		Examples: []Example{{Path: "/v1/backends"}, {Path: "/v1/backends?service=web&pool=web&state=up&limit=10"}},
+		Examples: []Example{{Path: "/v1/backends"}, {Path: "/v1/backends?service=web&pool=web&state=up&active=true&limit=10"}},
 	}, node.Backends)
 }

@@ -39,7 +39,7 @@ type Explanation struct {
 	Source  *Source  `json:"source"`
 	Hash    *Hash    `json:"hash"`
 	Backend *Backend `json:"backend"`
-	NextHop *NextHop `json:"next_hop"`
+	NextHop *NextHop `json:"nextHop"`
 	MTU     *MTU     `json:"mtu"`
 	Rewrite *Rewrite `json:"rewrite"`
 
@@ -50,8 +50,8 @@ type Explanation struct {
 // Address is what the node knows of the destination.
 type Address struct {
 	Kind        string `json:"kind"` // vip, snat or tunnel
-	AnswersARP  bool   `json:"answers_arp"`
-	AnswersPing bool   `json:"answers_ping"`
+	AnswersARP  bool   `json:"answersArp"`
+	AnswersPing bool   `json:"answersPing"`
 }
 
 // Service is the service that matches address, protocol and port.
@@ -74,9 +74,9 @@ type Source struct {
 type Hash struct {
 	Of        string `json:"of"` // "5-tuple", or "client" with session affinity
 	Value     string `json:"value"`
-	TableSize uint32 `json:"table_size"` // 0: no backend may be chosen
+	TableSize uint32 `json:"tableSize"` // 0: no backend may be chosen
 	Slot      uint32 `json:"slot"`
-	Checksum  string `json:"table_checksum"` // equal on every node with an equal pool
+	Checksum  string `json:"tableChecksum"` // equal on every node with an equal pool
 }
 
 // Backend is the backend that was chosen.

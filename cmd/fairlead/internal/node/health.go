@@ -5,11 +5,9 @@ import (
 	"slices"
 	"sync/atomic"
 
-	"fairlead/controlplane/api"
 	"fairlead/controlplane/health"
 	"fairlead/controlplane/model"
 	"fairlead/controlplane/serving"
-	"fairlead/dataplane/fib"
 )
 
 // mostVerdictsLogged is how many verdicts of one report are logged one by one.
@@ -119,27 +117,6 @@ func (n *Node) HealthStats() health.Stats {
 		return health.Stats{}
 	}
 	return n.checks.checker.Stats()
-}
-
-// said is what the checks of a pool's backend say; nil when it has none.
-func (c *checks) said(pool string, b *fib.Backend) *api.BackendHealth {
-	if c == nil {
-		return nil
-	}
-	r, ok := c.checker.Result(model.BackendKey{Pool: pool, Endpoint: netip.AddrPortFrom(b.Addr.Netip(), b.Port)})
-	if !ok {
-		return nil
-	}
-	h := &api.BackendHealth{State: r.State.String(), Since: r.Since, Error: r.Reason}
-	for i := range r.Ways {
-		w := &r.Ways[i]
-		h.Checks += w.Checks
-		h.LatencyUS = max(h.LatencyUS, w.Latency.Microseconds())
-		if h.Error == "" {
-			h.Error = w.Error
-		}
-	}
-	return h
 }
 
 // targets are the backends of a state that are to be checked. What several

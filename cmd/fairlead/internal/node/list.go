@@ -30,32 +30,50 @@ func page(all []place, after string) []place {
 }
 
 // Services implements api.ServiceProvider.
-func (n *Node) Services(_ context.Context, q api.ServiceQuery) (api.ServicePage, error) {
+func (n *Node) Services(ctx context.Context, q api.ServiceQuery) (api.ServicePage, error) {
 	var out api.ServicePage
+	active, err := n.activeFlows(ctx, q.Active)
+	if err != nil {
+		return out, err
+	}
 	backends := 0
-	for list := page(n.services(&q), q.After); len(list) > 0; list = list[min(servicesAtOnce, len(list)):] {
-		v := n.view()
-		if v == nil {
-			break
-		}
-		for _, p := range list[:min(servicesAtOnce, len(list))] {
+	for list := page(n.services(&q), q.After); len(list) > 0 && out.Next == ""; {
+		some := list[:min(servicesAtOnce, len(list))]
+		list = list[len(some):]
+		n.servicesAt(some, func(v *view, p place, svc *fib.Service) (more bool) {
 			if len(out.Services) == q.Limit || backends >= backendsInPage {
-				v.close()
 				out.Next = p.name
-				return out, nil
+				return false
 			}
-			if svc := v.serviceAt(p); svc != nil {
-				s := v.service(svc)
-				if s.Backends = nil; q.Backends {
-					s.Backends = v.backends(v.snapshot.Pool(svc.Pool))
-					backends += len(s.Backends)
-				}
-				out.Services = append(out.Services, s)
+			s := v.service(svc)
+			s.Active = active.ofService(svc.ID)
+			if q.Backends {
+				s.Backends = v.backends(v.snapshot.Pool(svc.Pool), active)
+				backends += len(s.Backends)
 			}
-		}
-		v.close()
+			out.Services = append(out.Services, s)
+			return true
+		})
+	}
+	for i := range out.Services {
+		n.checked(out.Services[i].Pool, out.Services[i].Backends)
 	}
 	return out, nil
+}
+
+// servicesAt calls f for the services in some places, in one view, until f has
+// enough.
+func (n *Node) servicesAt(places []place, f func(*view, place, *fib.Service) (more bool)) {
+	v := n.view()
+	if v == nil {
+		return
+	}
+	defer v.close()
+	for _, p := range places {
+		if svc := v.serviceAt(p); svc != nil && !f(v, p, svc) {
+			return
+		}
+	}
 }
 
 // services are the places of the services that a query asks for.
@@ -81,16 +99,24 @@ func (n *Node) services(q *api.ServiceQuery) (list []place) {
 }
 
 // Service implements api.ServiceProvider.
-func (n *Node) Service(_ context.Context, name string) (api.Service, error) {
-	if v := n.view(); v != nil {
-		defer v.close()
-		if svc := v.serviceNamed(name); svc != nil {
-			s := v.service(svc)
-			s.Backends = v.backends(v.snapshot.Pool(svc.Pool))
-			return s, nil
-		}
+func (n *Node) Service(ctx context.Context, name string) (s api.Service, err error) {
+	active, err := n.activeFlows(ctx, true)
+	if err != nil {
+		return s, err
 	}
-	return api.Service{}, api.Errorf(api.NotFound, "there is no service %q", name)
+	found := false
+	n.servicesAt([]place{{name: name}}, func(v *view, _ place, svc *fib.Service) bool {
+		found = true
+		s = v.service(svc)
+		s.Active = active.ofService(svc.ID)
+		s.Backends = v.backends(v.snapshot.Pool(svc.Pool), active)
+		return false
+	})
+	if !found {
+		return s, api.Errorf(api.NotFound, "there is no service %q", name)
+	}
+	n.checked(s.Pool, s.Backends)
+	return s, nil
 }
 
 // serviceAt finds a service again, which may have moved since.
@@ -112,12 +138,16 @@ func (v *view) serviceNamed(name string) *fib.Service {
 }
 
 // Backends implements api.ServiceProvider.
-func (n *Node) Backends(_ context.Context, q api.BackendQuery) (api.BackendPage, error) {
+func (n *Node) Backends(ctx context.Context, q api.BackendQuery) (api.BackendPage, error) {
 	pool, name, err := splitCursor(q.After)
 	if err != nil {
 		return api.BackendPage{}, err
 	}
 	list, users, err := n.pools(&q)
+	if err != nil {
+		return api.BackendPage{}, err
+	}
+	active, err := n.activeFlows(ctx, q.Active)
 	if err != nil {
 		return api.BackendPage{}, err
 	}
@@ -132,8 +162,9 @@ func (n *Node) Backends(_ context.Context, q api.BackendQuery) (api.BackendPage,
 			v.close()
 			continue
 		}
-		backends := v.backends(record)
+		backends := v.backends(record, active)
 		v.close()
+		n.checked(p.name, backends)
 		slices.SortFunc(backends, func(a, b api.Backend) int { return strings.Compare(a.Name, b.Name) })
 		for i := range backends {
 			if b := &backends[i]; (p.name != pool || b.Name >= name) && (q.State == "" || q.State == b.State) {
@@ -232,7 +263,7 @@ func (v *view) service(svc *fib.Service) api.Service {
 }
 
 // backends are those of a pool, with what each has of its table.
-func (v *view) backends(pool *fib.Pool) []api.Backend {
+func (v *view) backends(pool *fib.Pool, active *FlowCounts) []api.Backend {
 	snap := v.snapshot
 	share := make([]int, pool.MemberCount)
 	table := snap.Table(pool)
@@ -240,10 +271,9 @@ func (v *view) backends(pool *fib.Pool) []api.Backend {
 		share[member]++
 	}
 	out := make([]api.Backend, 0, len(share))
-	name := snap.Name(pool.Name)
 	for i, slot := range snap.Members(pool) {
 		b := v.backend(snap.Backend(slot), float64(share[i])/float64(max(1, len(table))))
-		b.Health = v.checks.said(name, snap.Backend(slot))
+		b.Active = active.ofBackend(snap.Backend(slot).ID)
 		out = append(out, b)
 	}
 	return out

@@ -15,7 +15,6 @@ type view struct {
 	snapshot *fib.Snapshot
 	counters *ipc.Counters
 	gate     *sync.RWMutex
-	checks   *checks
 }
 
 // view begins a view, nil when there is nothing to look at.
@@ -27,7 +26,7 @@ func (n *Node) view() *view {
 	}
 	gate := &n.image.viewed[n.image.turn]
 	gate.RLock()
-	return &view{n.image.snapshot, n.counters, gate, n.checks}
+	return &view{n.image.snapshot, n.counters, gate}
 }
 
 func (v *view) close() { v.gate.RUnlock() }
