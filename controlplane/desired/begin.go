@@ -24,7 +24,7 @@ func (s *Store) Begin(file *Declaration, fileErr error) (*Desired, error) {
 	if err := file.seal(); err != nil {
 		return nil, err
 	}
-	if s.current != nil && s.current.version.Sources[SourceFile].Said == file.digest {
+	if s.current != nil && s.current.version.Sources[SourceFile].Said == file.digest && !s.current.fileless() {
 		if s.cfg.Check(s.current.desired()) == nil {
 			return s.current.desired(), nil
 		}

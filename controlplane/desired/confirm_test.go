@@ -292,3 +292,35 @@ func TestBegin(t *testing.T) {
 	r.declare(SourceFile, good, Request{})
 	r.wantConditions("")
 }
+
+// TestFileOfAnotherRelease: when the persisted file is not understood any more,
+// what else was declared is not lost with it.
+func TestFileOfAnotherRelease(t *testing.T) {
+	r := newRig(t, Config{Directory: t.TempDir()})
+	r.begin(state(pool("web", 1), service("web", 1, "web")))
+	r.declare(SourceAPI, state(service("a", 2, "web")), Request{})
+	if _, err := r.SetBackend("web", "198.18.10.1", Action{State: model.Drained}, Request{}); err != nil {
+		t.Fatal(err)
+	}
+	r.cfg.Parse = func(source, name string, text []byte) (*Declaration, error) {
+		if source == SourceFile && !strings.Contains(string(text), "198.18.10.2") {
+			return nil, errors.New("unknown key")
+		}
+		return parse(source, name, text)
+	}
+	r.restart()
+	r.wantConditions("state_damaged")
+	if m := r.Status().Conditions[0].Message; m != "version 3 has a configuration file that this release does not understand; what other sources declared is used" {
+		t.Error(m)
+	}
+	_, err := r.Begin(nil, errors.New("no such file"))
+	wantError(t, err, "no such file")
+	r.begin(state(pool("web", 1, 2), service("web", 1, "web")))
+	r.wantServices("web a")
+	if len(r.inForce.Settings) != 1 || r.inForce.Version.Number != 4 {
+		t.Errorf("%+v", r.inForce)
+	}
+	_, err = r.Rollback(2, Request{})
+	wantError(t, err, "version 2 cannot be read: this release does not understand its configuration file")
+	r.wantServices("web a")
+}

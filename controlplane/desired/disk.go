@@ -182,7 +182,7 @@ func (d *disk) declaration(source string, r Ref, parse Parser) (*Declaration, er
 	if r.Text {
 		read, err := parse(source, r.Name, data)
 		if err != nil {
-			return nil, fmt.Errorf("the declaration of source %q is not understood: %w", source, err)
+			return nil, &unreadError{source, err}
 		}
 		decl.Text, decl.State, decl.Document = data, read.State, read.Document
 		return decl, nil
@@ -193,6 +193,17 @@ func (d *disk) declaration(source string, r Ref, parse Parser) (*Declaration, er
 	}
 	return decl, nil
 }
+
+// unreadError says that a text is whole and not understood.
+type unreadError struct {
+	source string
+	why    error
+}
+
+func (e *unreadError) Error() string {
+	return fmt.Sprintf("the declaration of source %q is not understood: %v", e.source, e.why)
+}
+func (e *unreadError) Unwrap() error { return e.why }
 
 // damagedError says that a file is not what was written.
 type damagedError struct {

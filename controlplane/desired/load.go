@@ -79,10 +79,13 @@ func (l *loaded) latest(d *disk, parse Parser) *whole {
 	for n := len(l.versions) - 1; n >= 0; n-- {
 		v := l.versions[n]
 		w, err := d.whole(v, parse)
-		if err == nil {
+		if err == nil && !w.fileless() {
 			err = w.validate()
 		}
 		if err == nil {
+			if w.fileless() {
+				l.note("version %d has a configuration file that this release does not understand; what other sources declared is used", v.Number)
+			}
 			return w
 		}
 		l.versions = slices.Delete(l.versions, n, n+1)
@@ -102,11 +105,16 @@ func (l *loaded) latest(d *disk, parse Parser) *whole {
 	return nil
 }
 
-// whole reads all declarations of a version.
+// whole reads all declarations of a version. That of the file is left out when
+// it is not understood: after an upgrade the file on disk may have been changed
+// to what the release wants, and what else was declared must not be lost.
 func (d *disk) whole(v *Version, parse Parser) (*whole, error) {
 	w := &whole{version: v, declarations: make(map[string]*Declaration, len(v.Sources))}
 	for source, ref := range v.Sources {
 		decl, err := d.declaration(source, ref, parse)
+		if unread := (*unreadError)(nil); errors.As(err, &unread) && source == SourceFile {
+			continue
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -60,6 +61,9 @@ func (s *Store) stored(number uint64) (*whole, error) {
 		return s.current, nil
 	}
 	w, err := s.disk.whole(s.history[at], s.cfg.Parse)
+	if err == nil && w.fileless() {
+		err = errors.New("this release does not understand its configuration file")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("version %d cannot be read: %w", number, err)
 	}

@@ -16,7 +16,6 @@ const (
 	NotStored      ConditionType = "not_stored"       // the state directory is not up to date
 	Damaged        ConditionType = "state_damaged"    // a version on disk could not be used at the start
 	RollbackFailed ConditionType = "rollback_failed"  // a change that was not confirmed is still in force
-	RestartNeeded  ConditionType = "restart_required" // the file has settings of the node that take effect at its next start
 )
 
 // Condition is one such thing that is so.
@@ -53,24 +52,6 @@ func (s *Store) report() {
 	}
 	st.Conditions = append(st.Conditions, s.why.list...)
 	s.status.Store(st)
-}
-
-// SetCondition says that something is so, and ClearCondition that it is no
-// longer.
-func (s *Store) SetCondition(typ ConditionType, message string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.why.set(typ, message)
-	s.report()
-}
-
-// ClearCondition is the opposite of SetCondition.
-func (s *Store) ClearCondition(typ ConditionType) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.why.clear(typ) {
-		s.report()
-	}
 }
 
 // RefuseFile says that the configuration file could not even be read.

@@ -73,6 +73,13 @@ type whole struct {
 func (w *whole) merge()          { w.merged = merge(w.declarations) }
 func (w *whole) validate() error { return w.merged.validate() }
 
+// fileless reports whether the version has a file that could not be read.
+func (w *whole) fileless() bool {
+	_, read := w.declarations[SourceFile]
+	_, there := w.version.Sources[SourceFile]
+	return there && !read
+}
+
 func (w *whole) state() *model.State {
 	if w == nil {
 		return &model.State{}

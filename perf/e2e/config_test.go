@@ -172,6 +172,16 @@ func TestConfigGuard(t *testing.T) {
 		t.Errorf("%d services, %+v", len(s.Services), s.Desired)
 	}
 	w.reaches(sites[1])
+	// What belongs to the node waits for its next start.
+	w.must(os.WriteFile(w.node.Config, []byte("[node]\nlog_level = \"debug\"\n"+full), 0o644))
+	w.did("config", "reload")
+	if c := w.status().Desired.Conditions; len(c) != 1 || c[0].Type != "restart_required" || c[0].Message != "settings that take effect when the node is started again: [node]" {
+		t.Errorf("%+v", c)
+	}
+	w.did("config", "rollback")
+	if c := w.status().Desired.Conditions; len(c) != 1 || c[0].Type != "file_overruled" {
+		t.Errorf("%+v", c)
+	}
 	w.must(w.node.Stop())
 }
 
@@ -297,6 +307,7 @@ func TestKilledWhileApplying(t *testing.T) {
 	file := w.nodeFile(own)
 	r := rand.New(rand.NewPCG(5, 1))
 	nodes := members(w.topo.Backends...)
+	p := w.ping(10, own) // the data process goes on meanwhile
 	last := ""
 	for n := range kills {
 		answered, sending := "", last
@@ -349,5 +360,7 @@ func TestKilledWhileApplying(t *testing.T) {
 		}
 		w.reaches(own)
 	}
+	p.await(1)
+	p.stop()
 	w.must(w.node.Stop())
 }

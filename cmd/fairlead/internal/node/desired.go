@@ -8,6 +8,8 @@ import (
 	"maps"
 	"reflect"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"fairlead/cmd/fairlead/internal/preflight"
 	"fairlead/configs"
@@ -26,7 +28,8 @@ type Desired struct {
 	store   *desired.Store
 	begun   *desired.Desired
 	node    *Node
-	last    *desired.Desired // in force; changed by publish alone
+	last    *desired.Desired                  // in force; changed by publish alone
+	restart atomic.Pointer[desired.Condition] // restartNeeded, while it is so
 }
 
 // LoadDesired finds out what a node is to start with: its file and, from the
@@ -150,6 +153,7 @@ func (d *Desired) publish(next *desired.Desired) error {
 		return err
 	}
 	d.last = next
+	d.compareStart(cfg)
 	s := d.node.reconciler.Status()
 	d.Log.Info("configuration in force", "version", next.Version.Number, "source", next.Version.Author.Source, "user", next.Version.Author.User,
 		"summary", next.Version.Summary.String(), "generation", s.Generation, "patched", s.Patched, "took", s.Took)
@@ -167,9 +171,6 @@ func (d *Desired) Reload(r desired.Request) (*desired.Result, error) {
 		d.Log.Error("configuration is refused; nothing changes", "error", err)
 	case !result.Changed:
 		d.Log.Info("configuration read again; nothing has changed", "version", result.Version.Number)
-	}
-	if err == nil && !r.DryRun {
-		d.compareStart()
 	}
 	return result, err
 }
@@ -191,14 +192,13 @@ var liveSections = map[string]bool{"State": true, "Neighbors": true}
 // tables are the names in the file of parts that go by another one.
 var tables = map[string]string{"Store": "state", "Interfaces": "interface"}
 
-// compareStart notes whether the file has settings that the node has not
+// restartNeeded is the condition that the file has settings that take effect at
+// the node's next start.
+const restartNeeded = "restart_required"
+
+// compareStart notes whether what is in force has settings that the node has not
 // started with, and which it therefore does not have.
-func (d *Desired) compareStart() {
-	current := d.store.Current()
-	cfg, err := configOf(current)
-	if err != nil {
-		return
-	}
+func (d *Desired) compareStart(cfg *configs.Config) {
 	var differ []string
 	now, started := reflect.ValueOf(cfg).Elem(), reflect.ValueOf(&d.started).Elem()
 	for i := range now.NumField() {
@@ -212,10 +212,13 @@ func (d *Desired) compareStart() {
 		}
 	}
 	if len(differ) == 0 {
-		d.store.ClearCondition(desired.RestartNeeded)
+		d.restart.Store(nil)
 		return
 	}
-	message := "settings that take effect when the node is started again: " + strings.Join(differ, ", ")
-	d.store.SetCondition(desired.RestartNeeded, message)
-	d.Log.Warn("the file has " + message)
+	c := &desired.Condition{Type: restartNeeded, Since: time.Now().UTC().Round(0), Message: "settings that take effect when the node is started again: " + strings.Join(differ, ", ")}
+	if before := d.restart.Load(); before != nil {
+		c.Since = before.Since
+	}
+	d.restart.Store(c)
+	d.Log.Warn("the file has " + c.Message)
 }

@@ -240,7 +240,11 @@ func (n *Node) summarizeDesired(s *api.Summary) {
 	if st.Version != 0 {
 		s.Desired.Time = &st.Time
 	}
-	for _, c := range st.Conditions {
+	conditions := slices.Clone(st.Conditions)
+	if c := n.desired.restart.Load(); c != nil {
+		conditions = append(conditions, *c)
+	}
+	for _, c := range conditions {
 		s.Desired.Conditions = append(s.Desired.Conditions, api.DesiredCondition{Type: string(c.Type), Since: c.Since, Message: c.Message})
 	}
 }
