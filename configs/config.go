@@ -29,6 +29,7 @@ type Config struct {
 	Lifecycle  Lifecycle
 	Interfaces []Interface
 	Neighbors  []Neighbor
+	BGP        model.BGP
 	State      model.State
 }
 

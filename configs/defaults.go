@@ -52,6 +52,8 @@ func Default() *Config {
 		ARP:       defaultARP(),
 		Metrics:   defaultMetrics(),
 		Lifecycle: defaultLifecycle(),
+		BGP:       model.DefaultBGP(),
+
 		State: model.State{
 			HashSeed: parseSeed(seedText),
 			Tunnel:   model.Tunnel{GUEPort: model.DefaultGUEPort, TTL: model.DefaultTunnelTTL},

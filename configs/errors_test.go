@@ -59,7 +59,7 @@ var errorCases = []struct {
 	{"unknown key, nothing near", "[node]\ncolour = \"red\"\n", `2:1: unknown key "colour" in [node]`},
 	{"wrong case", "[node]\nName = \"a\"\n", `2:1: unknown key "Name" in [node] (did you mean "name"?)`},
 	{"unknown table", "[[servce]]\nname = \"web\"\n", `1:3: unknown table "servce" (did you mean "service"?)`},
-	{"unknown table, nothing near", "[bgp]\n", `1:2: unknown table "bgp"`},
+	{"unknown table, nothing near", "[ospf]\n", `1:2: unknown table "ospf"`},
 	{"key without table", "log_level = \"info\"\n", `1:1: unknown key "log_level" before the first table`},
 	{"unknown dotted key", "node.names = \"a\"\n", `1:6: unknown key "names" in [node] (did you mean "name"?)`},
 	{"unknown key in inline table", "xdp = { pin_path = \"/a\", pn = 1 }\n", `1:26: unknown key "pn" in [xdp]`},

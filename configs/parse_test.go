@@ -207,11 +207,12 @@ func TestEveryValue(t *testing.T) {
 			{Name: "eth2", Queues: 2, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
 		},
 		Neighbors: []Neighbor{{Address: addr("198.18.10.1"), MAC: [6]byte{2, 0, 0, 0, 0, 0xfe}, Interface: "eth1.100"}},
+		BGP:       model.DefaultBGP(),
 		State: model.State{
 			HashSeed: [2]uint64{0x0001020304050607, 0x08090a0b0c0d0e0f},
 			Tunnel:   model.Tunnel{Source4: addr("198.18.10.2"), Source6: addr("2001:db8:10::2"), GUEPort: 6081, TTL: 32},
 			Limits:   model.Limits{FragmentHold: 1, FragmentHoldTimeout: time.Second, FragmentTimeout: 10 * time.Second, ReplyRate: 2, ReplyBurst: 3},
-			VIPs:     []model.VIP{{Address: addr("198.18.0.10"), FailAction: model.FailPass}},
+			VIPs:     []model.VIP{{Address: addr("198.18.0.10"), FailAction: model.FailPass, Announce: model.DefaultAnnounce()}},
 			SNATs: []model.SNAT{
 				{Address: addr("198.18.10.8"), Ports: all}, {Address: addr("198.18.10.9"), Ports: all},
 				{Address: addr("198.18.10.10"), Ports: all}, {Address: addr("198.18.10.11"), Ports: all},
@@ -387,10 +388,12 @@ func render(c *Config) string {
 	line("[tunnel]\ngue_port = %d\nttl = %d", s.Tunnel.GUEPort, s.Tunnel.TTL)
 	optional("source_ipv4", s.Tunnel.Source4.IsValid(), quote(s.Tunnel.Source4.String()))
 	optional("source_ipv6", s.Tunnel.Source6.IsValid(), quote(s.Tunnel.Source6.String()))
+	renderBGP(&c.BGP, line, quote)
 	line("[limits]\nfragment_hold = %d\nfragment_hold_timeout = %q\nfragment_timeout = %q", s.Limits.FragmentHold, s.Limits.FragmentHoldTimeout, s.Limits.FragmentTimeout)
 	line("reply_rate = %d\nreply_burst = %d", s.Limits.ReplyRate, s.Limits.ReplyBurst)
 	for _, v := range s.VIPs {
 		line("[[vip]]\naddress = %q\nfail_action = %q\narp = %t\nping = %t", v.Address, v.FailAction, v.AnswerARP, v.AnswerPing)
+		renderAnnounce(&v.Announce, line)
 	}
 	for _, p := range s.Pools {
 		line("[[pool]]\nname = %s", quote(p.Name))

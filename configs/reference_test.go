@@ -44,7 +44,7 @@ func TestReferenceExamplesLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(c.Interfaces) != 1 || len(c.Neighbors) != 1 || len(c.State.SNATs) != 4 || len(c.State.VIPs) != 1 ||
-		len(c.State.Pools) != 5 || len(c.State.Pools[0].Backends) != 2 || c.State.Pools[0].Check == nil || len(c.State.Services) != 1 {
+		len(c.State.Pools) != 5 || len(c.State.Pools[0].Backends) != 2 || c.State.Pools[0].Check == nil || len(c.State.Services) != 1 || len(c.BGP.Peers) != 2 {
 		t.Errorf("the examples load as %+v", c)
 	}
 }
@@ -70,7 +70,7 @@ func TestReferenceDocumentsEveryKey(t *testing.T) {
 	}
 	known := knownKeys(t)
 	for _, table := range []string{"[[pool]] backend", "[[pool]] health", "[[service]] timeouts",
-		"[pool.health] http", "[pool.health] tls", "[pool.health] grpc", "[pool.health] udp", "[pool.health] dns", "[pool.health] exec"} {
+		"[pool.health] http", "[pool.health] tls", "[pool.health] grpc", "[pool.health] udp", "[pool.health] dns", "[pool.health] exec", "[bgp] peer", "[[bgp.peer]] bfd"} {
 		if !known[table] {
 			t.Errorf("the subtable %s is not known", table)
 		}

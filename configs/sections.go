@@ -27,6 +27,7 @@ func (r *reader) config(root *table) *Config {
 	r.lifecycle(root.sub("lifecycle", "[lifecycle]"), &c.Lifecycle)
 	r.interfaces(root.list("interface", "[[interface]]"), c)
 	r.neighbors(root.list("neighbor", "[[neighbor]]"), c)
+	r.bgp(root, &c.BGP)
 	r.state(root, c)
 	root.finish()
 	return c

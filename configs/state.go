@@ -107,6 +107,7 @@ func (r *reader) vips(list []*table, s *model.State, o *origins) {
 		out.FailAction = choice(t, "fail_action", out.FailAction, model.FailDrop, model.FailPass)
 		out.AnswerARP = t.flag("arp", out.AnswerARP)
 		out.AnswerPing = t.flag("ping", out.AnswerPing)
+		r.announce(t, &out.Announce)
 		t.finish()
 		if out.Address.IsValid() {
 			s.VIPs = append(s.VIPs, out)

@@ -313,7 +313,7 @@ func (t *table) duration(key string, fallback, least, most, unit time.Duration) 
 	return d
 }
 
-var unitNames = map[time.Duration]string{time.Millisecond: "milliseconds", time.Microsecond: "microseconds"}
+var unitNames = map[time.Duration]string{time.Millisecond: "milliseconds", time.Microsecond: "microseconds", time.Second: "seconds"}
 
 // shortDuration writes a duration without the zero minutes and seconds that
 // time.Duration adds.

@@ -27,6 +27,7 @@ configuration, ask it how it is, or try a configuration without a network.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.AddCommand(newBGP(), newDrain(), newUndrain())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		newRun(),

@@ -103,6 +103,8 @@ func lookBeforeRunning(cfg *configs.Config, log *slog.Logger) error {
 // serve runs the node's parts until ctx ends or one of them fails.
 func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *configs.API, reload <-chan os.Signal, logs *logging.Logs) error {
 	log := logs.Logger()
+	ctx, stop := n.Linger(ctx)
+	defer stop()
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	handler, scraped, err := newMetrics(&wanted.Config.Metrics, n, logs)
@@ -118,6 +120,7 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *confi
 	wanted.Attach()
 	parts := []func() error{
 		func() error { return n.Run(ctx) },
+		func() error { return n.Announce(ctx) },
 		func() error { wanted.Run(ctx); return nil },
 		func() error { return reloadOn(ctx, wanted, reload) },
 	}

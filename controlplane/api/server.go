@@ -36,6 +36,7 @@ type Provider interface {
 	ConfigProvider
 	MetricsServer
 	LogLeveler
+	Announcer
 }
 
 // NewRouter registers every endpoint of a node.
@@ -50,6 +51,7 @@ func NewRouter(node Provider) *Router {
 	registerConfig(r, node)
 	registerMetrics(r, node)
 	registerLogLevel(r, node)
+	registerAnnounce(r, node)
 	return r
 }
 

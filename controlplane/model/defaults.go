@@ -47,7 +47,7 @@ func DefaultLimits() Limits {
 // DefaultVIP is how the node treats a VIP that a service names and that is not
 // listed among the VIPs.
 func DefaultVIP() VIP {
-	return VIP{FailAction: FailDrop, AnswerARP: true, AnswerPing: true}
+	return VIP{FailAction: FailDrop, AnswerARP: true, AnswerPing: true, Announce: DefaultAnnounce()}
 }
 
 // WithDefaults returns a copy of the timeouts in which every zero is replaced
@@ -101,6 +101,9 @@ func (s *State) WithDefaults() *State {
 	for i, v := range s.VIPs {
 		if v.FailAction == "" {
 			v.FailAction = FailDrop
+		}
+		if v.Announce.Withdraw == "" {
+			v.Announce.Withdraw = WithdrawAll
 		}
 		out.VIPs[i] = v
 	}

@@ -56,6 +56,7 @@ type VIP struct {
 	FailAction FailAction
 	AnswerARP  bool // this node owns it on the wire
 	AnswerPing bool
+	Announce   Announce
 }
 
 // PortRange is an inclusive range of ports; 0 to 65535 means every port.

@@ -82,6 +82,9 @@ func (v *validator) vips() {
 		if vip.FailAction != FailDrop && vip.FailAction != FailPass {
 			v.report(KindVIP, i, -1, "fail_action", "VIP %s: fail action %q is neither drop nor pass", vip.Address, string(vip.FailAction))
 		}
+		if w := vip.Announce.Withdraw; w != WithdrawAll && w != WithdrawAny && w != WithdrawNever {
+			v.report(KindVIP, i, -1, "withdraw", "VIP %s: withdraw %q is none of all, any and never", vip.Address, string(w))
+		}
 	}
 }
 

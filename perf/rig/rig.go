@@ -215,3 +215,12 @@ func (n *Node) Log() []byte { return n.Process().Output() }
 
 // Stop ends the node in good order.
 func (n *Node) Stop() error { return n.Process().Stop(10 * time.Second) }
+
+// Reread puts another configuration into the node's file and has the node read
+// it, whatever comes of that.
+func (n *Node) Reread(toml string) error {
+	if err := n.Write(toml); err != nil {
+		return err
+	}
+	return n.Process().Signal(syscall.SIGHUP)
+}

@@ -187,7 +187,7 @@ func (d *Desired) reload(r desired.Request) (*desired.Result, error) {
 }
 
 // liveSections are the parts of a configuration that change without a restart.
-var liveSections = map[string]bool{"State": true, "Neighbors": true}
+var liveSections = map[string]bool{"State": true, "Neighbors": true, "BGP": true}
 
 // tables are the names in the file of parts that go by another one.
 var tables = map[string]string{"Store": "state", "Interfaces": "interface"}

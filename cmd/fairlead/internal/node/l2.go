@@ -81,6 +81,9 @@ func (n *Node) owned(locals []steer.Local) []steer.Local {
 	n.ownership.mu.Lock()
 	owns := n.ownership.owns
 	n.ownership.mu.Unlock()
+	if n.announce.silent.Load() {
+		owns = func(netip.Addr) bool { return false }
+	}
 	if owns == nil {
 		return locals
 	}

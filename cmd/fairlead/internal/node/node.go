@@ -40,6 +40,7 @@ type Node struct {
 	served     listeners
 	observer   *observer // nil before Start
 	checks     *checks   // nil before Start
+	announce   *announcer
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
 	user       identity
@@ -135,6 +136,9 @@ func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err erro
 		return n, err
 	}
 	if n.ports, err = lookPorts(cfg); err != nil {
+		return n, err
+	}
+	if n.announce, err = newAnnouncer(n); err != nil {
 		return n, err
 	}
 	return n, n.open()
@@ -353,11 +357,19 @@ func (n *Node) startUnlessForwarding() error {
 }
 
 // Apply makes another configuration's services, pools, VIPs, SNAT addresses and
-// static neighbours the desired state, with what operators have set of backends.
-// What else belongs to the node itself stays as it was started. On an error
-// nothing has changed.
+// static neighbours the desired state, with what operators have set of backends,
+// and its [bgp] the one to go by. What else belongs to the node itself stays as
+// it was started. On an error nothing has changed.
 func (n *Node) Apply(cfg *configs.Config, settings []model.BackendSetting) (changed bool, err error) {
-	return n.observer.apply(cfg, settings)
+	spoken, undo, err := n.announce.configure(cfg.BGP)
+	if err != nil {
+		return false, err
+	}
+	if changed, err = n.observer.apply(cfg, settings); err != nil {
+		undo()
+		return false, err
+	}
+	return changed || spoken, nil
 }
 
 // Reconciler takes changes of the desired state and of observations.
@@ -435,6 +447,9 @@ func (n *Node) describe(w int) ipc.WorkerSetup {
 // host's own stack gets all packets again.
 func (n *Node) Close() error {
 	var errs []error
+	if n.announce != nil {
+		errs = append(errs, n.announce.close())
+	}
 	if n.checks != nil {
 		errs = append(errs, n.checks.checker.Close()) // not under the lock, which its last words may need
 	}

@@ -156,6 +156,7 @@ func (o *observer) release(s *model.State, settings []model.BackendSetting) (cha
 	})
 	if o.behind = err != nil; err == nil {
 		changed = o.node.checks.follow(s) || changed
+		o.node.announce.setState(s)
 	}
 	return changed, err
 }

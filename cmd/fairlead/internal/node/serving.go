@@ -39,6 +39,7 @@ func (o *observer) start(view *model.Observations) error {
 	err := o.node.serving.Apply(&o.node.cfg.State, o.node.settings(), func(s *model.State) error { return o.node.reconciler.Start(s, view) })
 	if err == nil {
 		o.node.checks.follow(&o.node.cfg.State)
+		o.node.announce.setState(&o.node.cfg.State)
 	}
 	return err
 }
