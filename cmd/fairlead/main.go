@@ -36,6 +36,7 @@ configuration, ask it how it is, or try a configuration without a network.`,
 		newBackend(),
 		newCheck(), newDoctor(), newBench(), newReplay(), newExplain(),
 		newConfig(),
+		newNeighbors(), newRoutes(), newAddresses(),
 		newCapture(), newDrops(), newFlows(),
 		newVersion(), newDataplane(),
 	)

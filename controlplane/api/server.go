@@ -37,6 +37,7 @@ type Provider interface {
 	MetricsServer
 	LogLeveler
 	Announcer
+	WayProvider
 }
 
 // NewRouter registers every endpoint of a node.
@@ -52,6 +53,7 @@ func NewRouter(node Provider) *Router {
 	registerMetrics(r, node)
 	registerLogLevel(r, node)
 	registerAnnounce(r, node)
+	registerWays(r, node)
 	return r
 }
 

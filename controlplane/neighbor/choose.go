@@ -27,20 +27,30 @@ type choice struct {
 }
 
 // rank is how good a hop is; less is better.
-func (h *hop) rank() int {
+type rank int
+
+const (
+	answers rank = iota // as far as is known
+	unknown             // its address is not known yet
+	silent              // it does not answer
+)
+
+func (h *hop) rank() rank {
 	switch {
 	case h.lost:
-		return 2 // it does not answer
+		return silent
 	case !h.resolved:
-		return 1
+		return unknown
 	}
-	return 0
+	return answers
 }
 
 // choose picks the hop that a target is reached by: of those that answer, the
 // one with the highest score. Scores are of the target and the hop alone
 // (rendezvous hashing), so targets spread by weight, and those whose hop stays
-// do not move when another one fails or comes back.
+// do not move when another one fails or comes back. A hop whose address is not
+// known yet does not take the place of one that answers: the route has changed,
+// and packets go the old way for the moment.
 func (r *resolver) choose(t *target) {
 	var best *hop
 	var score float64
@@ -50,6 +60,11 @@ func (r *resolver) choose(t *target) {
 			best, score = c.hop, s
 		}
 	}
+	if best.rank() == unknown && t.interim != nil && t.interim.rank() == answers {
+		t.hop = t.interim
+		return
+	}
+	r.endInterim(t)
 	t.hop = best
 }
 
@@ -69,21 +84,21 @@ func (c *choice) score(t *target) float64 {
 	return float64(c.weight) / -math.Log(uniform)
 }
 
-// chooseAll has targets with several ways choose anew when a hop of theirs has
-// been lost or found.
+// chooseAll has targets with several ways, and those that wait for the right one
+// to be known, choose anew when a hop has been lost or found.
 func (r *resolver) chooseAll() {
 	if !r.choosing {
 		return
 	}
 	r.choosing = false
 	for _, t := range r.targets {
-		if len(t.choices) < 2 {
+		if len(t.choices) < 2 && t.interim == nil {
 			continue
 		}
 		before := t.hop
 		if r.choose(t); t.hop != before {
 			r.dirty = true
-			r.log.Debug("another way of several", "address", t.addr, "interface", r.ports[t.hop.port].Interface.Name, "by", t.hop.addr, "before", before.addr)
+			r.log.Debug("another way is taken", "address", t.addr, "interface", r.ports[t.hop.port].Interface.Name, "by", t.hop.addr, "before", before.addr)
 		}
 	}
 }
@@ -102,10 +117,17 @@ func (r *resolver) probeRivals(now time.Time) error {
 			list = append(list, h)
 		}
 	}
-	put := func(i int, e *encoder) { putProbe(e, r.ports[list[i].port].index, list[i].addr) }
-	return r.conn.batch(len(list), put, func(i int, m *message) {
+	put := func(i int, e *encoder) {
+		index, addr := r.ports[list[i/2].port].index, list[i/2].addr
+		if i%2 == 0 {
+			putProbe(e, index, addr)
+		} else {
+			putManage(e, index, addr)
+		}
+	}
+	return r.conn.batch(2*len(list), put, func(i int, m *message) {
 		if err := m.err(); err != nil && !gone(err) {
-			r.log.Debug("a neighbour cannot be probed", "address", list[i].addr, "error", err)
+			r.log.Debug("a neighbour cannot be probed", "address", list[i/2].addr, "error", err)
 		}
 	})
 }

@@ -29,7 +29,7 @@ type hopKey struct {
 // a gateway, or the target itself.
 type hop struct {
 	hopKey
-	users int // targets; without any, it is remembered until everything is read again
+	users int // targets that may be reached by it; without any, it is remembered until everything is read again
 	// rivals is how many of them have other hops to choose from: it is worth
 	// knowing soon that it is not there.
 	rivals int
@@ -101,8 +101,14 @@ func (r *resolver) assign(t *target, ways []way) {
 		}
 	}
 	before := t.hop
+	if before != nil {
+		before.users++
+	}
 	r.leave(t)
-	t.choices, t.outside = list, 0
+	t.choices, t.outside, t.hop, t.interim = list, 0, before, before
+	if before != nil {
+		r.bridged++
+	}
 	r.choose(t)
 	if t.hop != before {
 		r.dirty = true
@@ -125,18 +131,33 @@ func (r *resolver) assignNone(t *target, outside int) (isNew bool) {
 
 // leave takes all ways from a target.
 func (r *resolver) leave(t *target) {
+	r.endInterim(t)
 	for _, c := range t.choices {
 		if len(t.choices) > 1 {
 			if c.rivals--; c.rivals == 0 {
 				r.contested--
 			}
 		}
-		if c.users--; c.users == 0 {
-			delete(r.unread, c.hop)
-			delete(r.waiting, c.hop)
-		}
+		r.release(c.hop)
 	}
 	t.hop, t.choices = nil, nil
+}
+
+// release says that one target less is reached by a hop.
+func (r *resolver) release(h *hop) {
+	if h.users--; h.users == 0 {
+		delete(r.unread, h)
+		delete(r.waiting, h)
+	}
+}
+
+// endInterim lets the hop go that was in use until the right one is known.
+func (r *resolver) endInterim(t *target) {
+	if t.interim != nil {
+		r.release(t.interim)
+		t.interim = nil
+		r.bridged--
+	}
 }
 
 // forget drops the hops that no target is reached by.
@@ -175,7 +196,7 @@ func (r *resolver) take(h *hop, n *entry, now time.Time) {
 		r.resolve(h, n.mac)
 	} else if n.state&unix.NUD_FAILED != 0 && !h.lost {
 		h.lost = true
-		r.choosing = r.choosing || h.rivals > 0
+		r.choosing = r.choosing || h.rivals > 0 || r.bridged > 0
 		r.logLost(h)
 	}
 	if n.state&fixedStates != 0 || n.usable() && (n.managed || h.asked) {
@@ -204,7 +225,7 @@ func (r *resolver) resolve(h *hop, mac [6]byte) {
 	default:
 		r.log.Debug("neighbour resolved", attrs...)
 	}
-	r.choosing = r.choosing || h.rivals > 0 && (back || !h.resolved)
+	r.choosing = r.choosing || (h.rivals > 0 || r.bridged > 0) && (back || !h.resolved)
 	h.resolved, h.mac = true, mac
 	r.dirty = true
 }

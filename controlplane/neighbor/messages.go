@@ -154,14 +154,14 @@ func putManage(e *encoder, index int, a netip.Addr) {
 
 // putProbe has the kernel ask a neighbour that it believes to be there at once
 // whether it is. Its address stays in use until it is known not to answer, after
-// three questions a second apart.
+// three questions a second apart. The kernel leaves the state of a managed entry
+// alone, so this makes it one that is not: putManage must come right after it.
 func putProbe(e *encoder, index int, a netip.Addr) {
 	fixed := ndmsg(index, family(a), unix.NTF_EXT_LEARNED)
 	binary.NativeEndian.PutUint16(fixed[8:], unix.NUD_PROBE)
 	e.begin(unix.RTM_NEWNEIGH, unix.NLM_F_ACK|unix.NLM_F_REPLACE, fixed...)
 	e.attribute(unix.NDA_DST, a.AsSlice()...)
 	e.attribute(ndaProtocol, ourProtocol)
-	e.attribute32(ndaFlagsExt, extManaged)
 }
 
 // putRelease leaves a neighbour to the kernel again, which forgets it when

@@ -103,6 +103,7 @@ func TestNextHopGroup(t *testing.T) {
 // what went by one that does not answer goes by the others, and nothing else
 // moves; when all are gone, the last addresses stay in use.
 func TestMultipathLoss(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, lab.Config{Backends: 3})
 	r.hurry()
 	r.multipath("192.0.2.0/24", map[int]int{0: 1, 1: 1, 2: 1})
@@ -159,9 +160,31 @@ func TestMultipathLoss(t *testing.T) {
 	}
 }
 
+// TestLostSoon has a gateway that others stand beside found lost with the
+// kernel's own timers, which by themselves would take half a minute, and asserts
+// that it stays one that the kernel keeps resolved.
+func TestLostSoon(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, lab.Config{Backends: 2})
+	r.multipath("192.0.2.0/24", map[int]int{0: 1, 1: 1})
+	targets := addresses("192.0.2.0", 20)
+	r.watch(neighbor.Config{Interfaces: r.both(), Targets: targets, Settle: patience})
+	r.until("first view", func(*model.Observations) bool { return true })
+	r.must(r.Backends[0].Interface.SetDown())
+	r.until("nobody goes by the first", func(o *model.Observations) bool {
+		n, _ := r.users(o, targets)
+		return n["b2"] == len(targets)
+	})
+	const managed = 1 // NTF_EXT_MANAGED
+	for _, b := range r.Backends {
+		r.untilTrue("the entry is kept resolved", func() bool { n := r.entry(b.IPv4); return n != nil && n.FlagsExt&managed != 0 })
+	}
+}
+
 // TestMultipathOverTwoInterfaces leaves an interface that carries nothing, and
 // one that is none of ours.
 func TestMultipathOverTwoInterfaces(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, lab.Config{Backends: 1})
 	other, _, err := r.Cable(r.LB, "eth7", r.Client.Host, "eth7", lab.LinkConfig{})
 	r.must(err)
@@ -249,4 +272,44 @@ func TestWaysEnd(t *testing.T) {
 	if _, err := w.Ways(ctx); err == nil || !errors.Is(err, context.Canceled) && err.Error() != "the watcher of routes and neighbours has ended" {
 		t.Errorf("with a context that has ended: %v", err)
 	}
+}
+
+// TestMakeBeforeBreak moves a route to gateways that nobody has spoken to: the
+// old one is used until the new one's address is known, so that no view is
+// without one; one that does not answer is given up, and with it the target.
+func TestMakeBeforeBreak(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, lab.Config{Backends: 3})
+	r.hurry()
+	r.route("192.0.2.0/24", r.Backends[0].IPv4)
+	w := r.watch(neighbor.Config{Interfaces: r.both(), Targets: []netip.Addr{far4}, Settle: patience})
+	r.untilHop(far4, r.behind(r.Backends[0].Interface))
+	for _, b := range r.Backends[1:] {
+		r.route("192.0.2.0/24", b.IPv4)
+		r.untilHop(far4, r.behind(b.Interface))
+	}
+	r.mu.Lock()
+	for _, o := range r.views {
+		if hop := o.NextHops[far4]; !hop.Resolved {
+			t.Errorf("a view has %+v", hop)
+		}
+	}
+	r.mu.Unlock()
+	nobody := netip.MustParseAddr("198.18.10.200")
+	r.route("192.0.2.0/24", nobody)
+	interim := false
+	r.until("there is no address any more", func(o *model.Observations) bool {
+		ways, err := w.Ways(t.Context())
+		r.must(err)
+		hops := ways[0].Hops
+		interim = interim || len(hops) == 2 && hops[0].Weight == 0 && hops[0].Address == r.Backends[2].IPv4 && hops[1].Address == nobody && !hops[1].Resolved
+		return o.NextHops[far4] == model.NextHop{Interface: r.Back.Interface.Name}
+	})
+	ways, err := w.Ways(t.Context())
+	r.must(err)
+	if hops := ways[0].Hops; len(hops) != 1 || hops[0].Address != nobody || !hops[0].Lost || !interim {
+		t.Errorf("in the end: %+v, interim %v", hops, interim)
+	}
+	r.route("192.0.2.0/24", r.Backends[0].IPv4)
+	r.untilHop(far4, r.behind(r.Backends[0].Interface))
 }

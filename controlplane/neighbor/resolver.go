@@ -40,6 +40,7 @@ type resolver struct {
 	waiting map[*hop]struct{} // which the kernel is to be asked to resolve
 
 	contested int       // hops that have rivals
+	bridged   int       // targets with an interim hop
 	choosing  bool      // targets with several ways are to choose anew
 	probeDue  time.Time // when hops that others stand beside are asked next
 

@@ -21,7 +21,10 @@ type target struct {
 	moved   bool     // to be looked up
 	choices []choice // its ways
 	hop     *hop     // the one in use; nil: there is no way
-	outside int      // with no hop: the index of the interface, none of ours, that the route leads out of
+	// interim is the hop in use that the routes no longer lead to, until the
+	// address of the one that they lead to is known, or that it does not answer.
+	interim *hop
+	outside int // with no hop: the index of the interface, none of ours, that the route leads out of
 }
 
 // addGateways makes targets of the configured gateways.

@@ -19,10 +19,12 @@ type Hop struct {
 	// State is the kernel's word for its entry: reachable, stale, delay, probe,
 	// incomplete, failed, permanent, noarp, none; static for one that is
 	// configured.
-	State  string
-	Lost   bool // it does not answer; a MAC address that is known stays in use
-	Since  time.Time
-	Weight int // against the other hops of the target
+	State string
+	Lost  bool // it does not answer; a MAC address that is known stays in use
+	Since time.Time
+	// Weight is against the other hops of the target; 0 when the routes no longer
+	// lead there, and it is used until the address of the right hop is known.
+	Weight int
 }
 
 // Way is how one target is reached.
@@ -82,7 +84,11 @@ func (r *resolver) ways() []Way {
 		if t.hop == nil && t.outside != 0 {
 			w.Outside = r.links[t.outside].name
 		}
-		for _, c := range t.choices {
+		hops := t.choices
+		if t.interim != nil {
+			hops = append([]choice{{hop: t.interim}}, hops...)
+		}
+		for _, c := range hops {
 			one := Hop{Interface: r.ports[c.port].Interface.Name, Address: c.addr, MAC: c.mac, Resolved: c.resolved,
 				State: stateName(c.hop), Lost: c.lost, Since: c.since, Weight: c.weight}
 			if c.hop == t.hop {
