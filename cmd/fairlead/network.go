@@ -49,7 +49,7 @@ addresses spread over them by weight, and leave one that does not answer.`,
 		return listProblems(node, *problems, func(client *api.Client, query url.Values) error {
 			ctx, cancel := askContext(askWithin)
 			defer cancel()
-			return writeRoutes(os.Stdout, options, func(f func(*api.Route) error) error { return client.Routes(ctx, query, f) })
+			return writeWays(os.Stdout, options, func(f func(*api.Route) error) error { return client.Routes(ctx, query, f) })
 		})
 	}
 	return c
@@ -116,7 +116,7 @@ func age(at *time.Time, now time.Time) string {
 	return output.Age(*at, now)
 }
 
-func writeRoutes(out io.Writer, options *output.Options, each func(func(*api.Route) error) error) error {
+func writeWays(out io.Writer, options *output.Options, each func(func(*api.Route) error) error) error {
 	table := options.Table("TARGET", "BACKENDS", "INTERFACE", "BY", "MAC", "+HOPS", "PROBLEM")
 	row := func(t *output.Table, r *api.Route) {
 		backends := strings.Join(r.Backends, " ")

@@ -54,7 +54,7 @@ TARGET        BACKENDS            INTERFACE  BY             MAC                P
 203.0.113.9   web/far and 6 more  -          -              -                  no route leads there, or one that forbids; add a route
 192.0.2.1     web/web1            eth1       198.18.10.254  02:00:00:00:00:fe  -
 198.18.10.11  web/web2            eth1       on link        02:00:00:00:00:11  -
-`, func(o *output.Options, b *bytes.Buffer) error { return writeRoutes(b, o, routes) }},
+`, func(o *output.Options, b *bytes.Buffer) error { return writeWays(b, o, routes) }},
 		{"addresses", `
 ADDRESS      KIND  ANSWERED  ANNOUNCED ON  TIMES  LAST   PROBLEM
 198.18.0.10  vip   yes       eth0              3  1m30s  claimed by 02:00:00:00:00:99 on eth0, too, last 1m30s ago
