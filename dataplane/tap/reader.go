@@ -2,6 +2,7 @@ package tap
 
 import (
 	"errors"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -14,11 +15,15 @@ import (
 type Reader struct{ memory }
 
 // NewReader lays the reader's side over memory of Size bytes, and ends all taps
-// that an earlier reader has left there.
+// that an earlier reader has left there. The error is ErrLayout when that one was
+// of another version.
 func NewReader(mem []byte, workers int) (*Reader, error) {
 	m, err := lay(mem, workers)
 	if err != nil {
 		return nil, err
+	}
+	if have := atomic.LoadUint64(&m.control.magic); have != 0 && have != magic {
+		return nil, fmt.Errorf("%w: %#x", ErrLayout, have)
 	}
 	r := &Reader{m}
 	r.change(func() { atomic.StoreUint64(&m.control.active, 0) })

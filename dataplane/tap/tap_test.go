@@ -363,6 +363,35 @@ func TestReaderDies(t *testing.T) {
 	}
 }
 
+// TestSpare has a second process stand by with the memory mapped while the first
+// shows packets, and go on from where that one ends.
+func TestSpare(t *testing.T) {
+	r, ws, mem := pair(t, 1)
+	spare, err := NewWriters(mem, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slot := open(t, r, Filter{Reasons: everything, Snap: 64, Flags: Received})
+	for i, w := range []*Writer{ws[0], spare[0], ws[0]} {
+		w.Refresh(monotonic())
+		for range 10 {
+			w.Note(&Packet{Came: []byte{byte(i)}, CameLen: 1, Reason: reason.TooBig})
+		}
+		n := 0
+		if _, err := r.Read(func(c *Record) {
+			n++
+			if c.Frame[0] != byte(i) {
+				t.Errorf("frame %x of process %d", c.Frame, i)
+			}
+		}); err != nil || n != 10 {
+			t.Errorf("process %d showed %d packets, %v", i, n, err)
+		}
+	}
+	if c := r.Counts(slot); c.Matched != 30 {
+		t.Errorf("%d packets were selected", c.Matched)
+	}
+}
+
 // TestSlots asserts that taps are independent of each other, and that there are
 // only so many.
 func TestSlots(t *testing.T) {
@@ -472,6 +501,14 @@ func TestForeignMemory(t *testing.T) {
 	}
 	if _, err := NewWriters(aligned(1), 1); !errors.Is(err, ErrLayout) {
 		t.Errorf("memory that no reader has prepared: %v", err)
+	}
+	_, _, mem := pair(t, 1)
+	mem[0]++ // another version's
+	if _, err := NewReader(mem, 1); !errors.Is(err, ErrLayout) {
+		t.Errorf("a reader of another version's memory: %v", err)
+	}
+	if _, err := NewWriters(mem, 1); !errors.Is(err, ErrLayout) {
+		t.Errorf("a writer to another version's memory: %v", err)
 	}
 }
 

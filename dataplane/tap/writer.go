@@ -16,7 +16,6 @@ type Writer struct {
 	part    *part
 	ring    []byte
 	seen    uint64
-	head    uint64
 	active  uint8
 	snap    int // most that any filter wants of a frame
 	filters [MaxTaps]Filter
@@ -63,7 +62,6 @@ func NewWriters(mem []byte, workers int) ([]*Writer, error) {
 	list := make([]*Writer, workers)
 	for i := range list {
 		w := &Writer{control: m.control, part: m.parts[i], ring: m.rings[i], random: uint64(i)*0x9e3779b97f4a7c15 + 1}
-		w.head = atomic.LoadUint64(&w.part.head) &^ uint64(recordSize-1)
 		w.kept = make([]byte, nic.BatchSize*MaxSnap)
 		list[i] = w
 	}
@@ -209,7 +207,9 @@ func (w *Writer) put(taps, flags uint8, port uint16, length uint32, frame []byte
 	}
 	frame = frame[:min(len(frame), snap)]
 	size := sizeOf(len(frame))
-	head := w.head
+	// The head is read anew each time: another process may have gone on from
+	// here since, and ended.
+	head := atomic.LoadUint64(&w.part.head) &^ uint64(recordSize-1)
 	rest := int(RingSize - head%RingSize)
 	need := size
 	if rest < size {
@@ -231,8 +231,7 @@ func (w *Writer) put(taps, flags uint8, port uint16, length uint32, frame []byte
 	*r = w.last
 	r.size, r.kept, r.length, r.port, r.taps, r.flags = uint32(size), uint32(len(frame)), length, port, taps, flags
 	copy(w.ring[int(head%RingSize)+recordSize:], frame)
-	w.head = head + uint64(size)
-	atomic.StoreUint64(&w.part.head, w.head)
+	atomic.StoreUint64(&w.part.head, head+uint64(size))
 }
 
 // next is a random number (xorshift).

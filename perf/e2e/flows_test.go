@@ -68,16 +68,17 @@ func shut(conns map[string]net.Conn) {
 	}
 }
 
-// listFlows lists flows by client.
+// listFlows lists flows by client and VIP.
 func (w *world) listFlows(q api.FlowQuery) (flows map[string]api.Flow, more bool) {
 	w.t.Helper()
 	flows = make(map[string]api.Flow)
 	w.must(w.client().Flows(w.ctx, q, func(b *api.FlowBatch) error {
 		for _, f := range b.Flows {
-			if _, twice := flows[f.Client+f.Protocol]; twice {
-				w.t.Errorf("%s is listed twice", f.Client)
+			key := f.Client + " " + f.VIP
+			if _, twice := flows[key]; twice {
+				w.t.Errorf("%s is listed twice", key)
 			}
-			flows[f.Client+f.Protocol] = f
+			flows[key] = f
 		}
 		more = more || b.More
 		return nil
@@ -112,7 +113,7 @@ func TestFlows(t *testing.T) {
 		flows, _ := w.listFlows(api.FlowQuery{FlowFilter: api.FlowFilter{Service: name}})
 		perBackend := make(map[string]int)
 		for client := range conns[s] {
-			f, listed := flows[client+"tcp"]
+			f, listed := flows[client+" "+s.at(streamPort).String()]
 			if !listed {
 				t.Errorf("%s: the connection of %s is not listed", s.method, client)
 				continue
@@ -138,6 +139,7 @@ func TestFlows(t *testing.T) {
 		if !maps.Equal(counted, perBackend) || counts.Total != each {
 			t.Errorf("%s: counted %v, listed %v", s.method, counted, perBackend)
 		}
+		w.active(name, perBackend)
 		for backend, n := range perBackend {
 			if of, _ := w.listFlows(api.FlowQuery{FlowFilter: api.FlowFilter{Service: name, Backend: backend}}); len(of) != n {
 				t.Errorf("%s: %d flows of %s are listed, want %d", s.method, len(of), backend, n)
@@ -148,6 +150,27 @@ func TestFlows(t *testing.T) {
 	w.refusedFilters()
 	w.balance()
 	w.must(w.node.Stop())
+}
+
+// active demands that a service is said to have as many flows as its backends
+// have together, as soon as what was counted before is too old.
+func (w *world) active(name string, perBackend map[string]int) {
+	w.t.Helper()
+	w.until("the flows of "+name+" are counted anew", func() bool {
+		s, err := w.client().Service(w.ctx, name)
+		w.must(err)
+		if s.Active == nil || *s.Active == 0 {
+			return false
+		}
+		total := 0
+		for _, b := range s.Backends {
+			if b.Active == nil || int(*b.Active) != perBackend[b.Name] {
+				return false
+			}
+			total += int(*b.Active)
+		}
+		return total == int(*s.Active)
+	})
 }
 
 // filters demands of each filter what it says.

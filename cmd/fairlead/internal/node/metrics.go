@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ func (n *Node) Metrics() *metrics.Node {
 		FlowCapacity: n.cfg.Dataplane.FlowTableSize,
 	}
 	m.NextHops, m.Unresolved = n.nextHops()
+	m.Flows = n.countedFlows(context.Background()).all()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m.DataRunning, m.DataRestarts = n.data != nil, n.restarts
@@ -182,9 +184,11 @@ func (n *Node) queueMetrics(w int) []metrics.Queue {
 // MetricServices implements metrics.Source.
 func (n *Node) MetricServices(f func(*metrics.Service)) {
 	seen := map[string]bool{} // slots may change their owners between two looks
+	flows := n.countedFlows(context.Background())
 	for first, more := 0, true; more; first += servicesAtOnce {
 		more = n.lookAt(first, func(v *view, svc *fib.Service) {
 			s := v.metricService(svc)
+			s.ActiveFlows = flows.ofService(svc.ID)
 			if !seen[s.Name] {
 				seen[s.Name] = true
 				f(&s)
@@ -209,7 +213,11 @@ func metricTally(t ledger.Tally) metrics.Tally {
 func (n *Node) MetricPools(backends bool, f func(*metrics.Pool)) {
 	seen := map[string]bool{} // pools may change their places between two looks
 	var p metrics.Pool
-	for i := 0; n.lookAtPool(i, backends, &p); i++ {
+	var flows *FlowCounts
+	if backends {
+		flows = n.countedFlows(context.Background())
+	}
+	for i := 0; n.lookAtPool(i, backends, flows, &p); i++ {
 		if p.Name != "" && !seen[p.Name] {
 			seen[p.Name] = true
 			f(&p)
@@ -219,7 +227,7 @@ func (n *Node) MetricPools(backends bool, f func(*metrics.Pool)) {
 
 // lookAtPool fills p with a pool, whose name is empty when its place is not
 // used; it reports whether there is such a place.
-func (n *Node) lookAtPool(i int, backends bool, p *metrics.Pool) bool {
+func (n *Node) lookAtPool(i int, backends bool, flows *FlowCounts, p *metrics.Pool) bool {
 	v := n.view()
 	if v == nil {
 		return false
@@ -241,7 +249,7 @@ func (n *Node) lookAtPool(i int, backends bool, p *metrics.Pool) bool {
 		}
 		draining = draining || state == metrics.StateDraining
 		p.Backends = append(p.Backends, metrics.Backend{
-			Name: snap.BackendName(b), State: state, Weight: b.Weight, Tally: metricTally(v.counters.Backend(slot)),
+			Name: snap.BackendName(b), State: state, Weight: b.Weight, Tally: metricTally(v.counters.Backend(slot)), ActiveFlows: flows.ofBackend(b.ID),
 		})
 	}
 	if draining {
@@ -264,6 +272,9 @@ func oncePerName(list []metrics.Backend) []metrics.Backend {
 		}
 		o := &out[i]
 		o.Packets, o.Bytes, o.NewFlows, o.Drops = o.Packets+b.Packets, o.Bytes+b.Bytes, o.NewFlows+b.NewFlows, o.Drops+b.Drops
+		if o.ActiveFlows != nil && b.ActiveFlows != nil {
+			*o.ActiveFlows += *b.ActiveFlows
+		}
 	}
 	return out
 }
