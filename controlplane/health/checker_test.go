@@ -302,9 +302,9 @@ func TestSlots(t *testing.T) {
 	w.set(targets)
 	most := 0
 	until(t, "all are up", func() bool {
-		w.mu.Lock()
+		w.Checker.mu.Lock()
 		most = max(most, w.Checker.programs.used)
-		w.mu.Unlock()
+		w.Checker.mu.Unlock()
 		return !slices.ContainsFunc(w.Results(), func(r Result) bool { return r.State != Up })
 	})
 	if most > mostPrograms {

@@ -66,6 +66,9 @@ type question struct {
 	answered chan struct{}
 }
 
+// echoBuffer is how many bytes of answers may wait to be read.
+const echoBuffer = 4 << 20
+
 func newEcho(ctx context.Context, t *tunnel) *echo {
 	return &echo{ctx: ctx, tunnel: t, sockets: make(map[echoKind]*echoSocket)}
 }
@@ -137,6 +140,11 @@ func (e *echo) socket(kind echoKind) (*echoSocket, error) {
 		return nil, fmt.Errorf("raw socket: %w", plain(err, true))
 	}
 	s.conn = conn.(*net.IPConn)
+	// The answers of thousands of checks come through it; without the right to
+	// have more the kernel's own bound holds.
+	if raw, err := s.conn.SyscallConn(); err == nil {
+		control(raw, func(fd int) error { return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, echoBuffer) }) //nolint:errcheck // the kernel's own
+	}
 	if err := s.filter(); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("raw socket: %w", err)

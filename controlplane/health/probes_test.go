@@ -63,11 +63,14 @@ func TestTCP(t *testing.T) {
 		t.Errorf("the server saw the end of the check as %v, want a reset: nothing is to stay behind", err)
 	}
 	tcp.Source = netip.MustParseAddr("127.0.0.9")
-	var from net.Addr
+	from := make(chan net.Addr, 1)
 	outcome{"from an address", tcp, accept(t, func(conn net.Conn) {
-		from = conn.RemoteAddr()
+		from <- conn.RemoteAddr()
 		conn.Read(make([]byte, 1)) //nolint:errcheck // until the reset
 	}), 0, ""}.run(t)
+	if a := <-from; !strings.HasPrefix(a.String(), "127.0.0.9:") {
+		t.Errorf("a check from 127.0.0.9 came from %v", a)
+	}
 	tcp.Source = netip.MustParseAddr("192.0.2.77")
 	outcome{"from an address of somebody else", tcp, good, 0, "the source address is not one of this node's, or has no port left"}.run(t)
 	tcp.Source = netip.MustParseAddr("2001:db8::1") // of the other family: without meaning
@@ -75,11 +78,6 @@ func TestTCP(t *testing.T) {
 	tcp.Source = netip.Addr{}
 	outcome{"closed", tcp, closedPort(t), 0, "connection refused"}.run(t)
 	outcome{"silent", tcp, silentPort(t), short, "no connection in time"}.run(t)
-	t.Cleanup(func() {
-		if from == nil || !strings.HasPrefix(from.String(), "127.0.0.9:") {
-			t.Errorf("a check from 127.0.0.9 came from %v", from)
-		}
-	})
 }
 
 // TestGivenUp: a check ends with its context, long before its deadline.
@@ -110,7 +108,7 @@ func TestGivenUp(t *testing.T) {
 }
 
 func TestHTTP(t *testing.T) {
-	var last *http.Request
+	var last *http.Request // each request ends before the next begins
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		last = r
