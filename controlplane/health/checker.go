@@ -56,6 +56,7 @@ type Checker struct {
 	programs slots
 	changed  []*backend // since the last report
 	stats    Stats
+	complain time.Time // not before then, of checks that could not be made
 
 	wake   chan struct{} // the schedule has something earlier
 	report chan struct{} // there is something to report

@@ -317,6 +317,31 @@ func TestSlots(t *testing.T) {
 	}
 }
 
+// TestPrevented: what this node cannot check is not dead for that.
+func TestPrevented(t *testing.T) {
+	w := watch(t)
+	d := newDoor(t)
+	elsewhere := fast(func(c *model.Check) { c.Source = netip.MustParseAddr("192.0.2.77") })
+	tgt := target("web", fast(nil), d.addr)
+	w.set([]Target{tgt})
+	up := w.untilState(tgt.Key, Up)
+	tgt.Check = elsewhere
+	missing := fast(func(c *model.Check) { c.Type, c.Exec = model.CheckExec, []string{"/nowhere"} })
+	fresh := target("exec", missing, d.addr)
+	w.set([]Target{tgt, fresh})
+	until(t, "many checks were prevented", func() bool { return w.Stats().Prevented > 20 })
+	r, _ := w.Result(tgt.Key)
+	if r.State != Up || !r.Since.Equal(up.Since) || r.Ways[0].Error != "cannot be checked: the source address is not one of this node's, or has no port left" || r.Ways[0].Failures != 0 {
+		t.Errorf("%+v", r)
+	}
+	if r, _ := w.Result(fresh.Key); r.State != Unknown || r.Reason != "cannot be checked: start: fork/exec /nowhere: no such file or directory" {
+		t.Errorf("%+v", r)
+	}
+	if got := w.reported(tgt.Key); !slices.Equal(got, []string{"up"}) {
+		t.Errorf("reported %v", got)
+	}
+}
+
 // TestSchedule: checks come in their interval, give or take the jitter, and the
 // first ones of many targets are spread.
 func TestSchedule(t *testing.T) {

@@ -53,7 +53,7 @@ func (p *execProbe) try(ctx context.Context, deadline time.Time) error {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = execGrace
 	if err := p.starter.start(cmd); err != nil {
-		return fmt.Errorf("start: %w", err)
+		return own(fmt.Errorf("start: %w", err))
 	}
 	err := cmd.Wait()
 	var exit *exec.ExitError

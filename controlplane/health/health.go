@@ -21,6 +21,9 @@ type State uint8
 // The states. A backend is Unknown until its first success, which makes it Up
 // at once, or until as many failures in a row as would make a live one Down.
 //
+// A check that this node cannot make, for want of descriptors, rights, or the
+// program to run, changes nothing: it is no failure of the backend.
+//
 // What Unknown means for traffic is the pool's to say: as long as no backend of
 // a pool has been judged, all of them serve, so that a node that starts among
 // healthy backends loses nothing; beside backends that are Up, an Unknown one
@@ -89,7 +92,7 @@ type WayResult struct {
 	Way
 	State    State
 	Since    time.Time
-	Error    string        // of the last check; empty when it succeeded
+	Error    string        // of the last check, or why it could not be made; empty when it succeeded
 	Latency  time.Duration // of the last check that succeeded
 	Last     time.Time     // when the last check ended; zero: there was none
 	Streak   int           // successes in a row, or failures as a negative number
@@ -99,10 +102,11 @@ type WayResult struct {
 
 // Stats are numbers of the checker as a whole.
 type Stats struct {
-	Targets  int    // backends
-	Running  int    // checks under way
-	Waiting  int    // checks that are due and wait for others to end
-	Checks   uint64 // done
-	Failures uint64 // among them
-	Late     uint64 // that began more than a tenth of their interval after they were due
+	Targets   int    // backends
+	Running   int    // checks under way
+	Waiting   int    // checks that are due and wait for others to end
+	Checks    uint64 // done
+	Failures  uint64 // among them
+	Prevented uint64 // that could not be made, for a fault of this node's, and say nothing
+	Late      uint64 // that began more than a tenth of their interval after they were due
 }

@@ -137,7 +137,7 @@ func (e *echo) socket(kind echoKind) (*echoSocket, error) {
 	}}
 	conn, err := lc.ListenPacket(e.ctx, network, "")
 	if err != nil {
-		return nil, fmt.Errorf("raw socket: %w", plain(err, true))
+		return nil, own(fmt.Errorf("raw socket: %w", err))
 	}
 	s.conn = conn.(*net.IPConn)
 	// The answers of thousands of checks come through it; without the right to
@@ -147,7 +147,7 @@ func (e *echo) socket(kind echoKind) (*echoSocket, error) {
 	}
 	if err := s.filter(); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("raw socket: %w", err)
+		return nil, own(fmt.Errorf("raw socket: %w", err))
 	}
 	e.sockets[kind] = s
 	go s.read()
@@ -175,7 +175,7 @@ func (s *echoSocket) await(q *question) (uint16, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.waiting) > 0xf000 {
-		return 0, errors.New("too many echo requests wait for answers")
+		return 0, own(errors.New("too many echo requests wait for answers"))
 	}
 	for {
 		s.next++

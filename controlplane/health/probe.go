@@ -111,6 +111,9 @@ func plain(err error, connecting bool) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, net.ErrClosed):
 		return errEnded
 	}
+	if fault := (ownFault{}); errors.As(err, &fault) {
+		return err
+	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) {
 		err = op.Err
 	}
@@ -121,9 +124,35 @@ func plain(err error, connecting bool) error {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return syscall.ECONNREFUSED
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		return errors.New("the source address is not one of this node's, or has no port left")
+		return own(errors.New("the source address is not one of this node's, or has no port left"))
+	}
+	for _, e := range ownErrors {
+		if errors.Is(err, e) {
+			return own(err)
+		}
 	}
 	return err
+}
+
+// ownErrors are the kernel's words for what this node lacks: descriptors,
+// memory, rights, ports, a family.
+var ownErrors = []syscall.Errno{
+	syscall.EMFILE, syscall.ENFILE, syscall.ENOBUFS, syscall.ENOMEM, syscall.EPERM, syscall.EACCES, syscall.EAGAIN,
+	syscall.EAFNOSUPPORT, syscall.EADDRINUSE,
+}
+
+// ownFault is an error that is this node's and says nothing of the backend: the
+// check could not be made. It judges nobody, for the fault of one node must not
+// empty its pools.
+type ownFault struct{ error }
+
+func (f ownFault) Unwrap() error { return f.error }
+
+func own(err error) error {
+	if err == nil {
+		return nil
+	}
+	return ownFault{err}
 }
 
 // clip shortens what a server has said, so that it can be shown.

@@ -2,6 +2,7 @@ package health
 
 import (
 	"container/heap"
+	"errors"
 	"math/rand/v2"
 	"time"
 )
@@ -45,6 +46,9 @@ func (s *schedule) drop() {
 	*s = kept
 	heap.Init(s)
 }
+
+// complainEvery is how often the log tells of checks that could not be made.
+const complainEvery = 30 * time.Second
 
 // slots bound how many checks of a kind run at a time. Those that are due
 // beyond that wait in their order.
@@ -153,6 +157,11 @@ func (c *Checker) finish(p *probed, err error, begin time.Time) {
 	if p.removed || c.ctx.Err() != nil {
 		return
 	}
+	if fault := (ownFault{}); errors.As(err, &fault) {
+		c.prevented(p, err, now)
+		c.again(p, now)
+		return
+	}
 	c.stats.Checks++
 	p.checks++
 	p.last = now
@@ -168,6 +177,22 @@ func (c *Checker) finish(p *probed, err error, begin time.Time) {
 		c.conclude(p.of, now)
 	}
 	c.again(p, now)
+}
+
+// prevented takes note of a check that could not be made. Nothing follows from
+// it for the backend.
+func (c *Checker) prevented(p *probed, err error, now time.Time) {
+	c.stats.Prevented++
+	p.err = "cannot be checked: " + err.Error()
+	if p.state == Unknown {
+		c.conclude(p.of, now)
+	}
+	if now.Before(c.complain) {
+		return
+	}
+	c.complain = now.Add(complainEvery)
+	c.cfg.Log.Warn("a backend cannot be checked, and is left at what was last known; others may be concerned, too",
+		"pool", p.of.key.Pool, "backend", p.of.key.Endpoint.Addr(), "error", err)
 }
 
 // again says when the next check of a way is due. After the first it is

@@ -27,7 +27,7 @@ func (t *tunnel) source(backend, to netip.Addr) (netip.Addr, error) {
 			}
 		}
 	}
-	return netip.Addr{}, errors.New("this node has no address of the VIP's family that answers could come to: give the check a source")
+	return netip.Addr{}, own(errors.New("this node has no address of the VIP's family that answers could come to: give the check a source"))
 }
 
 // sourceTowards is the source address that the kernel chooses towards another.

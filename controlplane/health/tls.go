@@ -68,7 +68,7 @@ func (s *tlsSettings) config(address string) (*tls.Config, error) {
 	}
 	var err error
 	c.RootCAs, err = s.authorities()
-	return c, err
+	return c, own(err)
 }
 
 // authorities are the certificates of the file as it is now.

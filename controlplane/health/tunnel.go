@@ -75,7 +75,7 @@ func (t *tunnel) open(id ident, backend netip.Addr, w Way) (*passage, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err := t.ready(id.source.Addr().Is6()); err != nil {
-		return nil, fmt.Errorf("tunnel for checks: %w", err)
+		return nil, own(fmt.Errorf("tunnel for checks: %w", err))
 	}
 	t.look(hop.Interface, id)
 	now := time.Now()
