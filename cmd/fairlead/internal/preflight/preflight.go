@@ -49,6 +49,7 @@ func Machine(cfg *configs.Config) []Finding {
 	c.capabilities()
 	c.memory()
 	c.metrics()
+	c.health()
 	slices.SortStableFunc(c.found, func(a, b Finding) int { return cmp.Compare(a.Level, b.Level) })
 	return c.found
 }
