@@ -28,6 +28,7 @@ func settingCommand(use, short, long string, args int, want func(c *cobra.Comman
 BACKEND is its address and port, its address where no other backend of the pool
 has it, or its name. The setting holds whatever the sources declare, over reloads
 and restarts, until it is changed or the backend is removed.`, Args: cobra.ExactArgs(args)}
+	c.ValidArgsFunction = completeBackend
 	node, out := nodeFlag(c), output.Flags(c)
 	comment := c.Flags().StringP("comment", "m", "", "why, for the history")
 	c.RunE = func(c *cobra.Command, args []string) error {
@@ -49,6 +50,17 @@ and restarts, until it is changed or the backend is removed.`, Args: cobra.Exact
 		return out.Write(os.Stdout, &result, func(w io.Writer) error { return writeResult(w, &result, time.Now()) })
 	}
 	return c
+}
+
+// completeBackend completes POOL, and then BACKEND in that pool.
+func completeBackend(c *cobra.Command, args []string, begun string) ([]string, cobra.ShellCompDirective) {
+	switch len(args) {
+	case 0:
+		return completed(c, poolNames, begun)
+	case 1:
+		return completed(c, endpointsOf(args[0]), begun)
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
 func newDrainBackend() *cobra.Command {

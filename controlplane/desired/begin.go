@@ -47,8 +47,9 @@ func (s *Store) Begin(file *Declaration, fileErr error) (*Desired, error) {
 		s.history[len(s.history)-1] = v
 		return s.current.desired(), nil
 	}
-	next.version.Summary = summarize(s.compare(next))
-	if s.current != nil && guard(s.current.state(), next.merged.state, s.cfg.RemovalGuard) != nil {
+	changes := s.compare(next)
+	next.version.Summary = summarize(changes)
+	if s.current != nil && guard(s.current.state(), next.merged.state, changes, s.cfg.RemovalGuard) != nil {
 		s.cfg.Log.Warn("the file has changed while the node was stopped, by more than a reload may remove without being forced: `fairlead config rollback` undoes it",
 			"summary", next.version.Summary.String())
 	}

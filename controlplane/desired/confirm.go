@@ -153,7 +153,7 @@ func (s *Store) settingsOf(next *whole, then *Version) []Setting {
 	if then == nil {
 		return list
 	}
-	today := backendKeys(s.current.state())
+	today := declaredOf(s.current.state(), then.Settings)
 	for _, one := range then.Settings {
 		if !today[one.key()] {
 			list = insert(list, one)

@@ -148,8 +148,10 @@ func pools(before, after []model.Pool) []Change {
 			out = append(out, Change{Op: Removed, Kind: KindPool, Name: n, Fields: removed(b, &model.Pool{})})
 			was = b.Backends
 		default:
-			if list := fields(b, a); len(list) > 0 {
-				out = append(out, Change{Op: Changed, Kind: KindPool, Name: n, Fields: list})
+			if !samePool(b, a) {
+				if list := fields(b, a); len(list) > 0 {
+					out = append(out, Change{Op: Changed, Kind: KindPool, Name: n, Fields: list})
+				}
 			}
 			was, is = b.Backends, a.Backends
 		}
@@ -158,6 +160,13 @@ func pools(before, after []model.Pool) []Change {
 		}
 	}
 	return out
+}
+
+// samePool reports whether two pools are the same but for their backends.
+func samePool(a, b *model.Pool) bool {
+	x, y := *a, *b
+	x.Backends, y.Backends = nil, nil
+	return reflect.DeepEqual(&x, &y)
 }
 
 // backends compares the backends of a pool, which are known by address and

@@ -12,36 +12,33 @@ const guardedFrom = 4
 
 // guard refuses a change that removes more than so many per cent of the
 // services, of the virtual addresses, or of the backends.
-func guard(before, after *model.State, percent int) error {
+func guard(before, after *model.State, changes []Change, percent int) error {
 	e := &GuardError{Percent: percent}
-	compare(e, "services", serviceNames(before), serviceNames(after))
-	compare(e, "VIPs", addresses(before), addresses(after))
-	compare(e, "backends", backendKeys(before), backendKeys(after))
+	gone := summarize(changes)
+	e.check("services", gone.Services.Removed, len(before.Services))
+	had, has := addresses(before), addresses(after)
+	removed, backends := 0, 0
+	for a := range had {
+		if !has[a] {
+			removed++
+		}
+	}
+	for i := range before.Pools {
+		backends += len(before.Pools[i].Backends)
+	}
+	e.check("VIPs", removed, len(had))
+	e.check("backends", gone.Backends.Removed, backends)
 	if len(e.Removed) == 0 {
 		return nil
 	}
 	return e
 }
 
-// compare adds one kind to the error when too much of it is removed.
-func compare[K comparable](e *GuardError, kind string, before, after map[K]bool) {
-	removed := 0
-	for k := range before {
-		if !after[k] {
-			removed++
-		}
+// check adds one kind to the error when too much of it is removed.
+func (e *GuardError) check(kind string, removed, of int) {
+	if of >= guardedFrom && removed*100 > e.Percent*of {
+		e.Removed = append(e.Removed, Removal{kind, removed, of})
 	}
-	if len(before) >= guardedFrom && removed*100 > e.Percent*len(before) {
-		e.Removed = append(e.Removed, Removal{kind, removed, len(before)})
-	}
-}
-
-func serviceNames(s *model.State) map[string]bool {
-	set := make(map[string]bool, len(s.Services))
-	for i := range s.Services {
-		set[s.Services[i].Name] = true
-	}
-	return set
 }
 
 // addresses are the virtual addresses, of services and listed ones.
@@ -52,17 +49,6 @@ func addresses(s *model.State) map[netip.Addr]bool {
 	}
 	for i := range s.Services {
 		set[s.Services[i].VIP] = true
-	}
-	return set
-}
-
-func backendKeys(s *model.State) map[model.BackendKey]bool {
-	set := make(map[model.BackendKey]bool)
-	for i := range s.Pools {
-		p := &s.Pools[i]
-		for j := range p.Backends {
-			set[model.BackendKey{Pool: p.Name, Endpoint: p.Backends[j].Endpoint()}] = true
-		}
 	}
 	return set
 }

@@ -123,8 +123,27 @@ func (w *whole) prune() {
 	if len(w.version.Settings) == 0 {
 		return
 	}
-	there := backendKeys(w.merged.state)
+	there := declaredOf(w.merged.state, w.version.Settings)
 	w.version.Settings = slices.DeleteFunc(w.version.Settings, func(s Setting) bool { return !there[s.key()] })
+}
+
+// declaredOf are the backends of a state in the pools that settings are of.
+func declaredOf(state *model.State, settings []Setting) map[model.BackendKey]bool {
+	pools := map[string]bool{}
+	for i := range settings {
+		pools[settings[i].Pool] = true
+	}
+	there := map[model.BackendKey]bool{}
+	for i := range state.Pools {
+		p := &state.Pools[i]
+		for j := range p.Backends {
+			if !pools[p.Name] {
+				break
+			}
+			there[model.BackendKey{Pool: p.Name, Endpoint: p.Backends[j].Endpoint()}] = true
+		}
+	}
+	return there
 }
 
 // namesShown is how many backends of a pool an error lists.

@@ -11,11 +11,11 @@ type ConditionType string
 
 // The conditions.
 const (
-	FileRefused    ConditionType = "file_refused"     // the configuration file, as it is on disk, is not in force because it is wrong
-	FileOverruled  ConditionType = "file_overruled"   // it is not in force because of a rollback
-	NotStored      ConditionType = "not_stored"       // the state directory is not up to date
-	Damaged        ConditionType = "state_damaged"    // a version on disk could not be used at the start
-	RollbackFailed ConditionType = "rollback_failed"  // a change that was not confirmed is still in force
+	FileRefused    ConditionType = "file_refused"    // the configuration file, as it is on disk, is not in force because it is wrong
+	FileOverruled  ConditionType = "file_overruled"  // it is not in force because of a rollback
+	NotStored      ConditionType = "not_stored"      // the state directory is not up to date
+	Damaged        ConditionType = "state_damaged"   // a version on disk could not be used at the start
+	RollbackFailed ConditionType = "rollback_failed" // a change that was not confirmed is still in force
 )
 
 // Condition is one such thing that is so.

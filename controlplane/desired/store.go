@@ -285,13 +285,18 @@ func (s *Store) following(author Author, comment string) *whole {
 // change makes next the current version: it must be valid and may not remove
 // too much; it is stored, and then put in force.
 func (s *Store) change(next *whole, r Request) (*Result, error) {
-	next.merge()
-	if err := next.validate(); err != nil {
-		return nil, err
-	}
-	next.prune()
-	if err := s.cfg.Check(next.desired()); err != nil {
-		return nil, err
+	declared := s.current == nil || !maps.Equal(next.declarations, s.current.declarations)
+	if declared {
+		next.merge()
+		if err := next.validate(); err != nil {
+			return nil, err
+		}
+		next.prune()
+		if err := s.cfg.Check(next.desired()); err != nil {
+			return nil, err
+		}
+	} else {
+		next.merged = s.current.merged
 	}
 	result := &Result{Version: next.version, Changes: s.compare(next)}
 	next.version.Summary = summarize(result.Changes)
@@ -300,8 +305,8 @@ func (s *Store) change(next *whole, r Request) (*Result, error) {
 		return result, s.said(next, r)
 	}
 	result.Changed = true
-	if !r.Force && s.cfg.RemovalGuard < 100 {
-		if err := guard(s.current.state(), next.merged.state, s.cfg.RemovalGuard); err != nil {
+	if declared && !r.Force && s.cfg.RemovalGuard < 100 {
+		if err := guard(s.current.state(), next.merged.state, result.Changes, s.cfg.RemovalGuard); err != nil {
 			return result, err
 		}
 	}
@@ -317,7 +322,11 @@ func (s *Store) compare(next *whole) []Change {
 	if s.current != nil {
 		settings = s.current.version.Settings
 	}
-	return append(Compare(s.current.state(), next.merged.state), compareSettings(settings, next.version.Settings)...)
+	changed := compareSettings(settings, next.version.Settings)
+	if s.current != nil && next.merged == s.current.merged {
+		return changed
+	}
+	return append(Compare(s.current.state(), next.merged.state), changed...)
 }
 
 // same reports whether a version wants what another wants, in the same words.

@@ -213,6 +213,9 @@ func TestBackendSettings(t *testing.T) {
 	serves("drained", b[1], b[2])
 	w.did("backend", "disable", pool, b[1].Name)
 	serves("one drained, one disabled", b[2])
+	if out := w.did("__complete", "backend", "drain", pool, "198.18."); !strings.HasPrefix(out, end(b[0])+"\n"+end(b[1])+"\n"+end(b[2])+"\n:") {
+		t.Errorf("the shell is offered\n%s", out)
+	}
 	w.didNot(fmt.Sprintf("fairlead: pool %q has no backend \"198.18.10.99:1\"; it has %s, %s, %s\n", pool, b[0].Name, b[1].Name, b[2].Name),
 		"backend", "drain", pool, "198.18.10.99:1")
 	if _, errs, code := w.cli("backend", "weight", pool, end(b[0]), "70000"); code != 2 || errs != "fairlead: \"70000\" is no weight: it is 0 to 65535, or \"declared\"\n" {
