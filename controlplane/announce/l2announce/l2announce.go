@@ -26,9 +26,9 @@ type Place string
 
 // The places.
 const (
-	// Auto is the interfaces with a subnet that has the address, and all of
-	// them when none has: then a neighbour's own route may still say that the
-	// address is on the link.
+	// Auto is the interfaces with a subnet that has the address. When none has,
+	// it is all of them, for a neighbour's own route may still say that the
+	// address is on the link; none for an address that is routed.
 	Auto   Place = "auto"
 	OnLink Place = "on-link" // the interfaces with a subnet that has the address, if any
 	All    Place = "all"     // every interface
@@ -88,9 +88,17 @@ type Announcer struct {
 	counters  Counters
 }
 
-// address is one address of this node.
-type address struct {
+// Address is an address that is this node's.
+type Address struct {
 	netip.Addr
+	// Routed says that routers are told of it by a routing protocol: several
+	// nodes may have it.
+	Routed bool
+}
+
+// address is one address of this node, and how far its announcement is.
+type address struct {
+	Address
 	turn      turn
 	ports     []int // indexes into ports: where it is announced
 	announced int   // rounds since it became ours or was to be announced anew
@@ -154,22 +162,23 @@ func (a *Announcer) poke() {
 
 // SetAddresses makes addrs the addresses that are this node's. New ones are
 // announced at once; those that stay are left alone.
-func (a *Announcer) SetAddresses(addrs []netip.Addr) {
+func (a *Announcer) SetAddresses(addrs []Address) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	wanted := make(map[netip.Addr]bool, len(addrs))
 	now := time.Now()
 	for _, addr := range addrs {
-		addr = addr.Unmap()
-		if !addr.IsValid() || wanted[addr] {
+		addr.Addr = addr.Unmap()
+		if !addr.IsValid() || wanted[addr.Addr] {
 			continue
 		}
-		wanted[addr] = true
-		if a.owned[addr] != nil {
+		wanted[addr.Addr] = true
+		if one := a.owned[addr.Addr]; one != nil {
+			a.becomeRouted(one, addr.Routed, now)
 			continue
 		}
-		one := &address{Addr: addr}
-		a.owned[addr] = one
+		one := &address{Address: addr}
+		a.owned[addr.Addr] = one
 		one.ports = place(a.cfg.Place, a.ports, addr)
 		a.queues.put(one, classFirst, now)
 	}
@@ -181,6 +190,19 @@ func (a *Announcer) SetAddresses(addrs []netip.Addr) {
 		}
 	}
 	a.poke()
+}
+
+// becomeRouted has an address that stays announced elsewhere when routers are
+// told of it, or no longer.
+func (a *Announcer) becomeRouted(one *address, routed bool, now time.Time) {
+	if one.Routed == routed {
+		return
+	}
+	one.Routed = routed
+	before := one.ports
+	if one.ports = place(a.cfg.Place, a.ports, one.Address); !slices.Equal(one.ports, before) {
+		a.again(one, now)
+	}
 }
 
 // restAfter is how long the node may be inactive without its addresses being

@@ -31,14 +31,14 @@ func (p *port) sees(before *port) bool {
 }
 
 // place is where an address is announced: indexes into ports.
-func place(where Place, ports []port, a netip.Addr) (at []int) {
+func place(where Place, ports []port, a Address) (at []int) {
 	if where != All {
 		for i := range ports {
-			if slices.ContainsFunc(ports[i].subnets, func(p netip.Prefix) bool { return p.Contains(a) }) {
+			if slices.ContainsFunc(ports[i].subnets, func(p netip.Prefix) bool { return p.Contains(a.Addr) }) {
 				at = append(at, i)
 			}
 		}
-		if len(at) > 0 || where == OnLink {
+		if len(at) > 0 || where == OnLink || a.Routed {
 			return at
 		}
 	}

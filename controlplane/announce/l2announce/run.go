@@ -74,7 +74,7 @@ func (a *Announcer) readLinks(now time.Time) {
 		for _, i := range one.ports {
 			before[i] = true
 		}
-		one.ports = place(a.cfg.Place, ports, one.Addr)
+		one.ports = place(a.cfg.Place, ports, one.Address)
 		news := false
 		for _, i := range one.ports {
 			news = news || fresh[i] && ports[i].up || !before[i]
@@ -177,7 +177,7 @@ func (a *Announcer) heard(c claim) {
 	}
 	now := time.Now()
 	a.counters.Rivals++
-	if r := one.rival; r != nil && r.MAC == c.mac && r.Interface == name {
+	if r := one.rival; r != nil && r.MAC == c.mac {
 		r.Last = now
 		return
 	}

@@ -102,7 +102,7 @@ func TestPlace(t *testing.T) {
 		{OnLink, "198.18.10.1", []int{1}}, {OnLink, "192.0.2.1", nil},
 		{All, "198.18.10.1", []int{0, 1, 2}},
 	} {
-		if got := place(c.where, ports, netip.MustParseAddr(c.addr)); !slices.Equal(got, c.want) {
+		if got := place(c.where, ports, Address{Addr: netip.MustParseAddr(c.addr)}); !slices.Equal(got, c.want) {
 			t.Errorf("%s %s: %v, want %v", c.where, c.addr, got, c.want)
 		}
 	}

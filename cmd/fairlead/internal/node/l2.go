@@ -3,10 +3,12 @@ package node
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"sync"
 
+	"fairlead/controlplane/announce"
 	"fairlead/controlplane/announce/l2announce"
 	"fairlead/xdp/steer"
 )
@@ -21,8 +23,10 @@ type Owner func(vip netip.Addr) bool
 type ownership struct {
 	announcer *l2announce.Announcer // nil when nothing is announced, and before Start
 
-	mu   sync.Mutex
-	owns Owner // nil: every one
+	mu     sync.Mutex
+	owns   Owner               // nil: every one
+	routed map[netip.Addr]bool // VIPs that BGP peers are told of, now or when they serve
+	stale  bool                // routed is another than what is announced by
 }
 
 // startAnnouncing begins to announce addresses by ARP and neighbour discovery.
@@ -42,11 +46,27 @@ func (n *Node) startAnnouncing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	n.OnAnnounce(n.setRouted)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.ownership.announcer = a
 	n.announceOwned()
 	return nil
+}
+
+// setRouted is told which VIPs there are and whether BGP peers are told of them.
+// It only takes that down: the node looks at it soon.
+func (n *Node) setRouted(vips []announce.VIP) {
+	routed := make(map[netip.Addr]bool)
+	for i := range vips {
+		if vips[i].Withheld != announce.Off {
+			routed[vips[i].Address] = true
+		}
+	}
+	n.ownership.mu.Lock()
+	defer n.ownership.mu.Unlock()
+	n.ownership.stale = n.ownership.stale || !maps.Equal(routed, n.ownership.routed)
+	n.ownership.routed = routed
 }
 
 // SetOwner says which VIPs are this node's from now on; nil stands for all. It
@@ -103,23 +123,35 @@ func (n *Node) announceOwned() {
 	if n.ownership.announcer == nil {
 		return
 	}
-	var addrs []netip.Addr
+	n.ownership.mu.Lock()
+	routed := n.ownership.routed
+	n.ownership.stale = false
+	n.ownership.mu.Unlock()
+	var addrs []l2announce.Address
 	for _, l := range n.owned(n.image.locals) {
 		if l.AnswerARP && l.Kind != steer.Tunnel {
-			addrs = append(addrs, l.Addr)
+			addrs = append(addrs, l2announce.Address{Addr: l.Addr, Routed: l.Kind == steer.VIP && routed[l.Addr]})
 		}
 	}
 	n.ownership.announcer.SetAddresses(addrs)
 	n.ownership.announcer.SetActive(n.data != nil)
 }
 
-// announceWhileForwarding has nothing announced while no data process forwards.
+// announceWhileForwarding has nothing announced while no data process forwards,
+// and follows what BGP peers are told.
 func (n *Node) announceWhileForwarding() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.ownership.announcer != nil {
-		n.ownership.announcer.SetActive(n.data != nil)
+	if n.ownership.announcer == nil {
+		return
 	}
+	n.ownership.mu.Lock()
+	stale := n.ownership.stale
+	n.ownership.mu.Unlock()
+	if stale {
+		n.announceOwned()
+	}
+	n.ownership.announcer.SetActive(n.data != nil)
 }
 
 // conflicts are warnings of other hosts that claim addresses of this node.
