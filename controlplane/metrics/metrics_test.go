@@ -65,7 +65,9 @@ func own(text string) string {
 // TestScrape compares a whole scrape with the one that is recorded.
 func TestScrape(t *testing.T) {
 	const golden = "testdata/scrape.txt"
-	got := own(scrape(t, handler(t, Config{Source: small(), Backends: true})))
+	got := own(scrape(t, handler(t, Config{Source: small(), Backends: true, More: []prometheus.Collector{
+		NewControlCollector(fixedControl{}), NewLogCollector(func() LogLines { return LogLines{Written: [4]uint64{1, 2, 3, 4}, Suppressed: [4]uint64{0, 0, 5, 0}} }),
+	}})))
 	got = strings.ReplaceAll(got, `goversion="`+goVersion+`"`, `goversion="go"`)
 	if *update {
 		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
@@ -89,6 +91,17 @@ func TestConventions(t *testing.T) {
 	check.Stdin = strings.NewReader(scrape(t, handler(t, Config{Source: f, Backends: true})))
 	if out, err := check.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
+	}
+}
+
+// TestNothingThere asserts that a node without versions, checks and announcements
+// has no metrics of them.
+func TestNothingThere(t *testing.T) {
+	text := scrape(t, handler(t, Config{Source: small(), More: []prometheus.Collector{NewControlCollector(noControl{})}}))
+	for _, name := range []string{"fairlead_config_", "fairlead_health_", "fairlead_arp_"} {
+		if strings.Contains(text, name) {
+			t.Errorf("there is a %s in\n%s", name, text)
+		}
 	}
 }
 

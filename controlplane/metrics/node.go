@@ -40,7 +40,7 @@ func newNodeCollector(s Source) *nodeCollector {
 		dataUp:       gauge("fairlead_data_process_up", "Whether a data process forwards."),
 		dataRestarts: counter("fairlead_data_process_restarts_total", "Times that a data process died and was replaced."),
 		flowCapacity: gauge("fairlead_flow_table_capacity_flows", "Flows that the flow table has room for."),
-		flows:        gauge("fairlead_flow_table_flows", "Flows in the flow table."),
+		flows:        gauge("fairlead_flow_table_flows", "Records in use of the flow table by state: flows, and session affinity.", "state"),
 	}
 	c.all = []metric{c.info, c.published, c.acknowledged, c.imageBytes, c.lastBuild, c.draining, c.nextHops, c.dataUp, c.dataRestarts, c.flowCapacity, c.flows}
 	c.all = append(c.all, c.frames.init()...)
@@ -78,8 +78,8 @@ func (c *nodeCollector) Collect(to chan<- prometheus.Metric) {
 	c.dataUp.send(to, truth(n.DataRunning))
 	c.dataRestarts.send(to, float64(n.DataRestarts))
 	c.flowCapacity.send(to, float64(n.FlowCapacity))
-	if n.Flows != nil {
-		c.flows.send(to, float64(*n.Flows))
+	for state, count := range n.Flows {
+		c.flows.send(to, float64(count), state)
 	}
 	c.frames.collect(to, &n.Ledger)
 	c.workers.collect(to, n.Workers)

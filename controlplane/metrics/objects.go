@@ -41,6 +41,9 @@ const (
 	backendActive
 	backendUp
 	backendWeight
+	backendHealthy
+	backendLatency
+	backendChecks
 )
 
 var backendColumns = []column{
@@ -51,6 +54,9 @@ var backendColumns = []column{
 	backendActive:   {"fairlead_backend_active_flows", "Flows of a backend in the flow table.", dto.MetricType_GAUGE},
 	backendUp:       {"fairlead_backend_up", "Whether a backend gets new flows: 0 when it is dead, disabled, draining, or the way to it is unknown.", dto.MetricType_GAUGE},
 	backendWeight:   {"fairlead_backend_weight", "Weight of a backend in force.", dto.MetricType_GAUGE},
+	backendHealthy:  {"fairlead_backend_healthy", "What the health checks say of a backend: 1 for alive, 0 for dead. Not there before they know.", dto.MetricType_GAUGE},
+	backendLatency:  {"fairlead_backend_check_duration_seconds", "Time that the last successful health check of a backend took, on the slowest way to it.", dto.MetricType_GAUGE},
+	backendChecks:   {"fairlead_backend_checks_total", "Health checks of a backend, by result.", dto.MetricType_COUNTER},
 }
 
 var (
@@ -113,7 +119,23 @@ func addBackends(to *series, pool *dto.LabelPair, backends []Backend) {
 		}
 		to.add(backendUp, labels, truth(b.State == StateUp))
 		to.add(backendWeight, labels, float64(b.Weight))
+		if b.Check != nil {
+			addCheck(to, labels, b.Check)
+		}
 	}
+}
+
+var resultSuccess, resultFailure = label("result", "success"), label("result", "failure")
+
+func addCheck(to *series, labels []*dto.LabelPair, c *Check) {
+	if c.Known {
+		to.add(backendHealthy, labels, truth(c.Healthy))
+	}
+	if c.Latency > 0 {
+		to.add(backendLatency, labels, c.Latency.Seconds())
+	}
+	to.add(backendChecks, append(labels[:2:2], resultSuccess), float64(c.Succeeded))
+	to.add(backendChecks, append(labels[:2:2], resultFailure), float64(c.Failed))
 }
 
 // column is one metric of a kind of object.

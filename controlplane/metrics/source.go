@@ -31,8 +31,8 @@ type Node struct {
 	DataRunning  bool
 	DataRestarts int
 
-	FlowCapacity int     // flows that the flow table holds
-	Flows        *uint64 // those that it has; nil: not known
+	FlowCapacity int               // flows that the flow table holds
+	Flows        map[string]uint64 // those that it has, by state; nil: not known
 
 	Ledger     Ledger
 	Workers    []Worker
@@ -135,6 +135,14 @@ type Backend struct {
 	Weight uint32
 	Tally
 	ActiveFlows *uint64 // nil: not known
+	Check       *Check  // nil: it is not checked
+}
+
+// Check is what the health checks of a backend say.
+type Check struct {
+	Known, Healthy    bool
+	Latency           time.Duration // of the last one that succeeded, on the slowest way
+	Succeeded, Failed uint64
 }
 
 // State is how a backend takes part.

@@ -36,11 +36,10 @@ func (f *fixed) Metrics() *Node {
 		f.waits <- struct{}{}
 		<-f.hold
 	}
-	flows := uint64(12)
 	return &Node{
 		Name: "lb1", Version: "v1.2.3", Published: 7, Acknowledged: 6, ImageBytes: 4096, LastBuild: 1500 * time.Microsecond, Draining: 1,
 		Builds:   []Builds{{Kind: "full", Count: 2, Time: 30 * time.Millisecond}, {Kind: "patch", Count: 5, Time: 5 * time.Millisecond}},
-		NextHops: 3, Unresolved: 1, DataRunning: true, DataRestarts: 2, FlowCapacity: 1000, Flows: &flows,
+		NextHops: 3, Unresolved: 1, DataRunning: true, DataRestarts: 2, FlowCapacity: 1000, Flows: map[string]uint64{"established": 12},
 		Ledger: Ledger{
 			Received: 100, Created: 1, InFlight: 2, BytesReceived: 6000, BytesSent: 5000, Stateless: 3, MemoUser: 4, MemoKernel: 5,
 			Ended: []Ended{{"transmit", "forward_new", 90}, {"drop", "service_not_found", 9}},
@@ -69,8 +68,9 @@ func small() *fixed {
 		pools: []Pool{{
 			Name: "web", States: [StateCount]int{1, 1, 1, 0},
 			Backends: []Backend{
-				{Name: "b1", State: StateUp, Weight: 5, Tally: Tally{6, 600, 2, 0}, ActiveFlows: &none},
-				{Name: "b2", State: StateDown, Weight: 1, Tally: Tally{4, 400, 1, 1}},
+				{Name: "b1", State: StateUp, Weight: 5, Tally: Tally{6, 600, 2, 0}, ActiveFlows: &none,
+					Check: &Check{Known: true, Healthy: true, Latency: 1500 * time.Microsecond, Succeeded: 9, Failed: 1}},
+				{Name: "b2", State: StateDown, Weight: 1, Tally: Tally{4, 400, 1, 1}, Check: &Check{}},
 				{Name: "b\xff", State: StateDraining},
 			},
 		}, {Name: "empty"}},
@@ -94,3 +94,26 @@ func large(services, backends int) *fixed {
 	}
 	return f
 }
+
+// fixedControl is what decides on forwarding, and does not change.
+type fixedControl struct{}
+
+func (fixedControl) Changes() *Changes {
+	return &Changes{Version: 4, Time: time.UnixMilli(1_700_000_000_500), Pending: true, Changed: 3, Unchanged: 1, Refused: 2,
+		Conditions: map[string]bool{"file_refused": true, "not_stored": false}}
+}
+
+func (fixedControl) Checks() *Checks {
+	return &Checks{Targets: 3, Running: 1, Waiting: 0, Succeeded: 90, Failed: 10, Late: 2}
+}
+
+func (fixedControl) Announcement() *Announcement {
+	return &Announcement{Sent: 8, Failed: 1, Rivals: 3, Addresses: []Address{{"198.18.0.10", true, false}, {"198.18.0.11", false, true}}}
+}
+
+// noControl is a node that does none of it.
+type noControl struct{}
+
+func (noControl) Changes() *Changes           { return nil }
+func (noControl) Checks() *Checks             { return nil }
+func (noControl) Announcement() *Announcement { return nil }

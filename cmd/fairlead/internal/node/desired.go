@@ -30,6 +30,7 @@ type Desired struct {
 	node    *Node
 	last    *desired.Desired                  // in force; changed by publish alone
 	restart atomic.Pointer[desired.Condition] // restartNeeded, while it is so
+	reloads reloadCounts
 }
 
 // LoadDesired finds out what a node is to start with: its file and, from the
@@ -163,6 +164,9 @@ func (d *Desired) publish(next *desired.Desired) error {
 // Reload reads the file again and makes it what its source declares.
 func (d *Desired) Reload(r desired.Request) (*desired.Result, error) {
 	result, err := d.reload(r)
+	if !r.DryRun {
+		d.countReload(result, err)
+	}
 	switch guard := (*desired.GuardError)(nil); {
 	case r.DryRun:
 	case errors.As(err, &guard):

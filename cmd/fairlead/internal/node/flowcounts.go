@@ -112,20 +112,6 @@ func (n *Node) countedFlows(ctx context.Context) *FlowCounts {
 	return c
 }
 
-// all is how many flows there are, without session affinity records.
-func (c *FlowCounts) all() *uint64 {
-	if c == nil {
-		return nil
-	}
-	flows := uint64(0)
-	for state, n := range c.States {
-		if state != flow.StateAffinity {
-			flows += n
-		}
-	}
-	return &flows
-}
-
 // group is what flows are counted by: of each kind, something in the table.
 type group struct {
 	id   uint32

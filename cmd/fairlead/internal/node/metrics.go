@@ -1,7 +1,6 @@
 package node
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 
@@ -11,7 +10,10 @@ import (
 	"fairlead/dataplane/reason"
 )
 
-var _ metrics.Source = (*Node)(nil)
+var (
+	_ metrics.Source        = (*Node)(nil)
+	_ metrics.ControlSource = (*Node)(nil)
+)
 
 // DataProcess implements metrics.Source.
 func (n *Node) DataProcess() int {
@@ -32,7 +34,12 @@ func (n *Node) Metrics() *metrics.Node {
 		FlowCapacity: n.cfg.Dataplane.FlowTableSize,
 	}
 	m.NextHops, m.Unresolved = n.nextHops()
-	m.Flows = n.countedFlows(context.Background()).all()
+	if c := n.recentFlows(); c != nil {
+		m.Flows = make(map[string]uint64, len(c.States))
+		for state, flows := range c.States {
+			m.Flows[state.String()] = flows
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m.DataRunning, m.DataRestarts = n.data != nil, n.restarts
@@ -183,12 +190,11 @@ func (n *Node) queueMetrics(w int) []metrics.Queue {
 
 // MetricServices implements metrics.Source.
 func (n *Node) MetricServices(f func(*metrics.Service)) {
+	flows := n.recentFlows()
 	seen := map[string]bool{} // slots may change their owners between two looks
-	flows := n.countedFlows(context.Background())
 	for first, more := 0, true; more; first += servicesAtOnce {
 		more = n.lookAt(first, func(v *view, svc *fib.Service) {
-			s := v.metricService(svc)
-			s.ActiveFlows = flows.ofService(svc.ID)
+			s := v.metricService(svc, flows)
 			if !seen[s.Name] {
 				seen[s.Name] = true
 				f(&s)
@@ -197,11 +203,12 @@ func (n *Node) MetricServices(f func(*metrics.Service)) {
 	}
 }
 
-func (v *view) metricService(svc *fib.Service) metrics.Service {
+func (v *view) metricService(svc *fib.Service, flows *FlowCounts) metrics.Service {
 	snap := v.snapshot
 	return metrics.Service{
 		Name: snap.Name(svc.Name), VIP: snap.LocalByID(svc.Local).Addr.String(), Protocol: protocolName(svc.Proto), Ports: portsText(svc),
 		Pool: snap.Name(snap.Pool(svc.Pool).Name), Method: svc.Method.String(), Tally: metricTally(v.counters.Service(svc.ID.Slot())),
+		ActiveFlows: flows.ofService(svc.ID),
 	}
 }
 
@@ -215,7 +222,7 @@ func (n *Node) MetricPools(backends bool, f func(*metrics.Pool)) {
 	var p metrics.Pool
 	var flows *FlowCounts
 	if backends {
-		flows = n.countedFlows(context.Background())
+		flows = n.recentFlows()
 	}
 	for i := 0; n.lookAtPool(i, backends, flows, &p); i++ {
 		if p.Name != "" && !seen[p.Name] {
@@ -242,15 +249,17 @@ func (n *Node) lookAtPool(i int, backends bool, flows *FlowCounts, p *metrics.Po
 	draining := false
 	for _, slot := range snap.Members(pool) {
 		b := snap.Backend(slot)
-		state := backendState(snap, b)
+		state := metricStates[v.state(b)]
 		p.States[state]++
 		if !backends {
 			continue
 		}
 		draining = draining || state == metrics.StateDraining
-		p.Backends = append(p.Backends, metrics.Backend{
-			Name: snap.BackendName(b), State: state, Weight: b.Weight, Tally: metricTally(v.counters.Backend(slot)), ActiveFlows: flows.ofBackend(b.ID),
-		})
+		one := metrics.Backend{
+			Name: snap.BackendName(b), State: state, Weight: b.Weight, Tally: metricTally(v.counters.Backend(slot)),
+			ActiveFlows: flows.ofBackend(b.ID), Check: n.checks.metricCheck(p.Name, b),
+		}
+		p.Backends = append(p.Backends, one)
 	}
 	if draining {
 		p.Backends = oncePerName(p.Backends)
@@ -279,14 +288,7 @@ func oncePerName(list []metrics.Backend) []metrics.Backend {
 	return out
 }
 
-func backendState(snap *fib.Snapshot, b *fib.Backend) metrics.State {
-	switch hop := snap.NextHop(b.NextHop); {
-	case b.Flags&fib.BackendDown != 0:
-		return metrics.StateDown
-	case b.Flags&fib.BackendDraining != 0 || b.Weight == 0:
-		return metrics.StateDraining
-	case hop == nil || hop.Resolved == 0:
-		return metrics.StateUnresolved
-	}
-	return metrics.StateUp
+// metricStates are the states of backends as the status names them.
+var metricStates = map[string]metrics.State{
+	"up": metrics.StateUp, "down": metrics.StateDown, "draining": metrics.StateDraining, "unresolved": metrics.StateUnresolved,
 }

@@ -56,6 +56,7 @@ type Node struct {
 	ownership           ownership
 
 	profiling sync.Mutex // held while a profile is recorded
+	flowGauge flowGauge
 	taps      *taps      // who looks at packets
 	flowTable *flowTable // for those who look at flows
 	upgrading sync.Mutex // held while the data process is replaced on purpose
