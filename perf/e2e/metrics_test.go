@@ -101,14 +101,18 @@ func TestMetrics(t *testing.T) {
 	w := newWorld(t, worldConfig{})
 	w.config.Options = metricsOptions
 	sites := []*site{w.addSite(nat4), w.addSite(ipip4), w.addSite(nat6)}
+	sites[0].health = checkOf("tcp", fmt.Sprintf("port = %d", natOffset+webPort))
 	w.serve()
 	w.start()
+	w.untilHealth(sites[0].service(webPort), map[string]string{"b1": "up", "b2": "up", "b3": "up"})
 	for _, s := range sites {
 		w.http(s, 40)
 		w.udp(s, 10, 3)
 	}
 	status := w.balance()
-	w.untilScrape("beats of the worker are seen", func(f map[string]*dto.MetricFamily) bool { return f["fairlead_worker_beat_age_seconds"] != nil })
+	w.untilScrape("beats of the worker are seen, and flows counted", func(f map[string]*dto.MetricFamily) bool {
+		return f["fairlead_worker_beat_age_seconds"] != nil && f["fairlead_flow_table_flows"] != nil
+	})
 	text, families := w.scrape()
 	w.compareScrape(status, families)
 	if *saveScrape != "" {
@@ -172,13 +176,22 @@ func (w *world) compareScrape(s *api.Status, families map[string]*dto.MetricFami
 		want(float64(v.Flows), "fairlead_service_new_flows_total", "service", v.Name)
 		want(float64(v.Drops), "fairlead_service_drops_total", "service", v.Name)
 		want(1, "fairlead_service_info", "service", v.Name, "pool", v.Pool, "method", v.Method)
-		want(float64(len(v.Backends)), "fairlead_pool_backends", "pool", v.Pool, "state", "up")
+		up := 0
 		for _, b := range v.Backends {
 			want(float64(b.Packets), "fairlead_backend_packets_total", "pool", v.Pool, "backend", b.Name)
 			want(float64(b.Bytes), "fairlead_backend_bytes_total", "pool", v.Pool, "backend", b.Name)
 			want(float64(b.Flows), "fairlead_backend_new_flows_total", "pool", v.Pool, "backend", b.Name)
-			want(1, "fairlead_backend_up", "pool", v.Pool, "backend", b.Name)
+			serves := 0.0
+			if b.State == "up" {
+				serves = 1
+				up++
+			}
+			want(serves, "fairlead_backend_up", "pool", v.Pool, "backend", b.Name)
+			if b.Health != nil {
+				want(1, "fairlead_backend_healthy", "pool", v.Pool, "backend", b.Name)
+			}
 		}
+		want(float64(up), "fairlead_pool_backends", "pool", v.Pool, "state", "up")
 	}
 	sum := func(name string, labels ...string) (n float64) {
 		for _, i := range s.Interfaces {
