@@ -30,7 +30,7 @@ configuration, ask it how it is, or try a configuration without a network.`,
 	root.AddCommand(newBGP(), newDrain(), newUndrain())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
-		newRun(),
+		newRun(), newUpgrade(),
 		newStatus(), newServices(), newBackends(), newTop(),
 		newLogLevel(), newProfile(),
 		newBackend(),

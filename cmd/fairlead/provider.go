@@ -16,6 +16,7 @@ import (
 // it.
 type provider struct {
 	*node.Node
+	*upgrader
 	metrics http.Handler
 	logs    *logging.Logs
 }

@@ -4,15 +4,18 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"fairlead/cmd/fairlead/internal/node"
 	"fairlead/cmd/fairlead/internal/preflight"
+	"fairlead/cmd/fairlead/internal/succession"
 	"fairlead/configs"
 	"fairlead/controlplane/api"
 	"fairlead/controlplane/desired"
@@ -51,17 +54,37 @@ when the file is missing or wrong, and has from there what was sent with
 func run(path, state string, socket *string) error {
 	var logs logOpener
 	defer logs.close()
-	wanted, err := node.LoadDesired(path, state, logs.open)
+	load := func() (*node.Desired, error) {
+		wanted, err := node.LoadDesired(path, state, logs.open)
+		if err != nil {
+			return nil, err
+		}
+		if socket != nil {
+			wanted.Config.API.Socket = *socket
+		}
+		return wanted, nil
+	}
+	wanted, err := load()
 	if err != nil {
 		return err
 	}
-	cfg, log := wanted.Config, wanted.Log
-	wanted.Log = logging.Always(log)
-	if socket != nil {
-		cfg.API.Socket = *socket
-	}
-	if err := lookBeforeRunning(cfg, log); err != nil {
+	log := wanted.Log
+	if err := lookBeforeRunning(wanted.Config, log); err != nil {
 		return err
+	}
+	before, err := succession.Find()
+	if err != nil {
+		return err
+	}
+	o := node.Options{Rest: restSocket(wanted.Config.API.Socket)}
+	if before != nil {
+		if o.Left, err = before.Prepared(); err != nil {
+			return err
+		}
+		// What is desired may have changed until the other process stopped.
+		if wanted, err = load(); err != nil {
+			return err
+		}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
@@ -69,13 +92,44 @@ func run(path, state string, socket *string) error {
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 
-	n, err := node.New(cfg, node.Options{Rest: restSocket(cfg.API.Socket)}, log)
-	if err != nil {
-		return err
+	upgrades := make(chan os.Signal, 1)
+	signal.Notify(upgrades, syscall.SIGUSR2)
+	defer signal.Stop(upgrades)
+
+	failed := "" // the last upgrade
+	for {
+		cfg, log := wanted.Config, wanted.Log
+		wanted.Log = logging.Always(log)
+		n, err := node.New(cfg, o, log)
+		if err != nil {
+			return err
+		}
+		n.Follow(wanted)
+		u := newUpgrader(n, log, failed)
+		err = serve(ctx, n, wanted, &cfg.API, reload, logs.last, u, upgrades, before)
+		succeeded, is := errors.AsType[*succeededError](err)
+		if !is && err != nil && n.Adopted() {
+			// The data process forwarded before this process came, and goes on.
+			_, left := n.Leave()
+			return errors.Join(err, left)
+		}
+		if !is {
+			return errors.Join(err, n.Close())
+		}
+		// Another process takes over what this one leaves, or this one does.
+		if o.Left, err = n.Leave(); err != nil {
+			log.Warn("what is left of the node", "error", err)
+		}
+		if err = giveWay(succeeded.heir, o.Left); err == nil {
+			log.Info("the next control process has taken over", "pid", succeeded.heir.PID)
+			return nil
+		}
+		log.Error("upgrade failed", "error", err)
+		failed, before = err.Error(), nil
+		if wanted, err = load(); err != nil {
+			return err
+		}
 	}
-	n.Follow(wanted)
-	err = serve(ctx, n, wanted, &cfg.API, reload, logs.last)
-	return errors.Join(err, n.Close())
 }
 
 // restSocket is the path of the socket by which a data process without a control
@@ -101,7 +155,8 @@ func lookBeforeRunning(cfg *configs.Config, log *slog.Logger) error {
 }
 
 // serve runs the node's parts until ctx ends or one of them fails.
-func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *configs.API, reload <-chan os.Signal, logs *logging.Logs) error {
+// A process before this one is told when they run.
+func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *configs.API, reload <-chan os.Signal, logs *logging.Logs, u *upgrader, upgrades <-chan os.Signal, before *succession.Predecessor) error {
 	log := logs.Logger()
 	ctx, stop := n.Linger(ctx)
 	defer stop()
@@ -123,13 +178,17 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *confi
 		func() error { return n.Announce(ctx) },
 		func() error { wanted.Run(ctx); return nil },
 		func() error { return reloadOn(ctx, wanted, reload) },
+		func() error { return u.watch(ctx, upgrades) },
 	}
 	if c := apiConfig(admin, log); c.Socket != "" || c.TCP != nil {
-		parts = append(parts, func() error { return api.Serve(ctx, c, &provider{Node: n, metrics: handler, logs: logs}) })
+		parts = append(parts, func() error { return api.Serve(ctx, c, &provider{Node: n, upgrader: u, metrics: handler, logs: logs}) })
 	}
 	if scraped != nil {
 		parts = append(parts, func() error { return scraped.Serve(ctx) })
 		log.Info("metrics are served", "address", scraped.Addr())
+	}
+	if before != nil {
+		parts = append(parts, func() error { return succeed(ctx, before, admin, u) })
 	}
 	ended := make(chan error)
 	for _, part := range parts {
@@ -144,6 +203,29 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *confi
 	}
 	log.Info("fairlead stops")
 	return errors.Join(errs...)
+}
+
+// succeed tells the process before that this one has taken over, when it
+// answers, and replaces the data process after that.
+func succeed(ctx context.Context, before *succession.Predecessor, admin *configs.API, u *upgrader) error {
+	for admin.Socket != "" {
+		conn, err := net.Dial("unix", admin.Socket)
+		if err == nil {
+			conn.Close()
+			break
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	if err := before.Ready(); err != nil {
+		return err
+	}
+	u.Renew()
+	<-ctx.Done()
+	return nil
 }
 
 // reloadOn reads the configuration again on each signal. What comes of it is

@@ -38,6 +38,7 @@ type Provider interface {
 	LogLeveler
 	Announcer
 	WayProvider
+	Upgrader
 }
 
 // NewRouter registers every endpoint of a node.
@@ -54,6 +55,7 @@ func NewRouter(node Provider) *Router {
 	registerLogLevel(r, node)
 	registerAnnounce(r, node)
 	registerWays(r, node)
+	registerUpgrade(r, node)
 	return r
 }
 

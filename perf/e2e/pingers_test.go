@@ -18,10 +18,16 @@ type pingers struct {
 // ping opens n long-lived connections through each site.
 func (w *world) ping(n int, sites ...*site) *pingers {
 	w.t.Helper()
+	return w.pingEvery(50*time.Millisecond, n, sites...)
+}
+
+// pingEvery is ping with so long between two messages of a connection.
+func (w *world) pingEvery(interval time.Duration, n int, sites ...*site) *pingers {
+	w.t.Helper()
 	p := &pingers{w: w}
 	for range n {
 		for _, s := range sites {
-			one, err := traffic.StartPinger(w.ctx, w.topo.Client.Host, traffic.PingerConfig{Target: s.at(streamPort), Interval: 50 * time.Millisecond})
+			one, err := traffic.StartPinger(w.ctx, w.topo.Client.Host, traffic.PingerConfig{Target: s.at(streamPort), Interval: interval})
 			w.must(err)
 			p.all, p.sites = append(p.all, one), append(p.sites, s)
 		}

@@ -250,6 +250,12 @@ func (w *world) serveOn(b *lab.Node) {
 // start runs fairlead with the sites' configuration.
 func (w *world) start() {
 	w.t.Helper()
+	w.startBinary(binary)
+}
+
+// startBinary is start with another binary.
+func (w *world) startBinary(binary string) {
+	w.t.Helper()
 	node, err := rig.Start(w.ctx, binary, w.t.TempDir(), w.topo.LB, w.text())
 	w.node = node
 	w.t.Cleanup(func() {

@@ -66,7 +66,7 @@ func (n *Node) estate() (*estate, error) {
 
 // adopt goes on with what is inherited. On an error everything that this
 // process holds of it is to be released, and the data process goes on alone.
-func (n *Node) adopt(in *inherited) error {
+func (n *Node) adopt(in *inherited, left []byte) error {
 	n.past, n.restarts, n.started, n.used = in.note.Past, in.note.Restarts, in.note.Started, true
 	rest := in.shared
 	next := func() int {
@@ -120,7 +120,7 @@ func (n *Node) adopt(in *inherited) error {
 	if err := n.adoptWorkers(in); err != nil {
 		return err
 	}
-	if err := n.adoptImage(in); err != nil {
+	if err := n.adoptImage(in, left); err != nil {
 		return err
 	}
 	n.data, in.data = in.data, nil
@@ -166,7 +166,7 @@ func (n *Node) adoptWorkers(in *inherited) error {
 }
 
 // adoptImage takes the image in force, and has the reconciler go on from it.
-func (n *Node) adoptImage(in *inherited) error {
+func (n *Node) adoptImage(in *inherited, left []byte) error {
 	mapped, err := fib.MapImage(in.image)
 	if err != nil {
 		return err
@@ -183,7 +183,15 @@ func (n *Node) adoptImage(in *inherited) error {
 	if have := snapshot.Generation(); have != in.generation {
 		return fmt.Errorf("the image of generation %d has generation %d", in.generation, have)
 	}
-	n.reconciler.Resume(controlplane.Resumed{Generation: in.generation, Found: compile.Recover(snapshot)})
+	resumed := controlplane.Resumed{Generation: in.generation, Found: compile.Recover(snapshot)}
+	if left != nil {
+		var knew knowledge
+		if err := json.Unmarshal(left, &knew); err != nil {
+			return fmt.Errorf("what the control process before knew: %w", err)
+		}
+		resumed.Deadlines = knew.Draining
+	}
+	n.reconciler.Resume(resumed)
 	return nil
 }
 
@@ -196,9 +204,25 @@ func localsIn(s *fib.Snapshot) (list []steer.Local) {
 	return list
 }
 
+// Adopted reports whether the node goes on with a data process that was there
+// before it.
+func (n *Node) Adopted() bool { return n.adopted }
+
+// knowledge is what a control process that leaves knows, and nobody finds out by
+// looking at the data process.
+type knowledge struct {
+	Draining []controlplane.Deadline `json:"draining,omitempty"`
+}
+
 // Leave closes everything that this process holds and leaves the data process
-// as it is: it goes on, and the next control process finds it.
-func (n *Node) Leave() error {
+// as it is: it goes on, and the next control process finds it. What it returns
+// is for that one's Options.
+func (n *Node) Leave() (left []byte, err error) {
+	left, err = json.Marshal(knowledge{n.reconciler.Deadlines()})
+	return left, errors.Join(err, n.leave())
+}
+
+func (n *Node) leave() error {
 	var errs []error
 	if n.observer != nil {
 		errs = append(errs, n.observer.watcher.Close())

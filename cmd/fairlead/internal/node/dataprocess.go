@@ -90,6 +90,10 @@ func newDataProcess(conn *ipc.Conn) *dataProcess {
 	}
 }
 
+// OwnBinary is the path of this process's own binary, whatever has become of its
+// file.
+const OwnBinary = thisBinary
+
 // thisBinary is the same binary as this process's, whatever has become of its
 // file.
 const thisBinary = "/proc/self/exe"

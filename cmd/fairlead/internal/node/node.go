@@ -48,6 +48,8 @@ type Node struct {
 
 	listener            *ipc.Listener // by which the next control process finds the data process; nil: there is none
 	background          sync.WaitGroup
+	owner               bool // of the interfaces: it has, or has had, their sockets
+	adopted             bool // it has taken over a data process that was there before
 	flowsFD, countersFD int
 	multicastFD         int
 	restartDelay        time.Duration // before the next data process is started; Run's own
@@ -70,8 +72,9 @@ type Node struct {
 	image    image
 	data     *dataProcess // nil when none forwards: before the start, after a death, while interfaces are bound anew
 	used     bool         // a data process has used the sockets
-	died     bool         // the last data process ended by itself
-	suspect  bool         // no data process could be started with the sockets
+	diedAt   time.Time
+	died     bool // the last data process ended by itself
+	suspect  bool // no data process could be started with the sockets
 	restarts int
 	watch    *watchdog // Run's; nil before
 	upgrades int       // times that the data process was replaced by another on purpose
@@ -91,6 +94,8 @@ type Options struct {
 	// Rest is the path of the socket by which a data process is found whose
 	// control process is gone; "": it ends with its control process.
 	Rest string
+	// Left is what Leave has returned in the process before; nil: there was none.
+	Left []byte
 }
 
 // New opens interfaces, sockets and memory, or goes on with those of a data
@@ -109,10 +114,11 @@ func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err erro
 	}
 	if in != nil {
 		pid := in.data.pid
-		if err := n.adopt(in); err != nil {
+		if err := n.adopt(in, opts.Left); err != nil {
 			in.release()
-			return n, errors.Join(fmt.Errorf("the data process that runs (pid %d) cannot be taken over, and goes on: %w", pid, err), n.Leave())
+			return n, errors.Join(fmt.Errorf("the data process that runs (pid %d) cannot be taken over, and goes on: %w", pid, err), n.leave())
 		}
+		n.adopted, n.owner = true, true
 		n.log.Info("the running data process is taken over", "pid", n.data.pid, "uid", n.data.ready.UID, "generation", n.image.generation,
 			"workers", len(n.workers), "version", n.data.ready.Version)
 		return n, nil
@@ -202,6 +208,7 @@ func (n *Node) open() error {
 		}
 		n.workers = append(n.workers, sockets)
 	}
+	n.owner = true
 	if err := n.makeCounters(count); err != nil {
 		return err
 	}
@@ -406,13 +413,15 @@ func (n *Node) startData() error {
 func (n *Node) begun() error {
 	d := n.data
 	n.used, n.suspect = true, false
+	pause := time.Duration(0)
 	if n.died {
 		n.died = false
 		n.restarts++
+		pause = time.Since(n.diedAt)
 	}
 	n.log.Info("data process forwards", "pid", d.ready.PID, "uid", d.ready.UID, "generation", d.ready.Generation,
 		"workers", len(n.workers), "recovered_frames", d.ready.Recovered, "lost_frames", d.ready.Lost,
-		"took", time.Duration(d.ready.TookUS)*time.Microsecond)
+		"took", time.Duration(d.ready.TookUS)*time.Microsecond, "pause", pause)
 	if _, _, err := n.steer.SetLocals(n.owned(n.image.locals)); err != nil {
 		return err
 	}
@@ -468,8 +477,12 @@ func (n *Node) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.dropSpare()
-	if n.steer != nil {
+	switch {
+	case n.steer == nil:
+	case n.owner:
 		errs = append(errs, n.steer.Remove())
+	default: // what is attached and pinned belongs to somebody else
+		errs = append(errs, n.steer.Close())
 	}
 	if n.data != nil {
 		n.data.stop()

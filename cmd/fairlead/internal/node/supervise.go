@@ -43,7 +43,7 @@ func (n *Node) bury(dead *dataProcess) {
 	}
 	n.log.Error("data process ended; it is replaced", "pid", dead.ready.PID, "error", dead.err)
 	dead.leave()
-	n.data, n.died = nil, true
+	n.data, n.died, n.diedAt = nil, true, time.Now()
 	if time.Since(dead.started) > livedLong || n.spare != nil {
 		n.restartDelay = 0
 	}

@@ -10,6 +10,17 @@ import (
 // ErrUpgrading is the error of an upgrade while another one is under way.
 var ErrUpgrading = errors.New("an upgrade is under way already")
 
+// Forwarder is the process that forwards, 0 when none does, and the version of
+// its binary.
+func (n *Node) Forwarder() (pid int, version string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.data == nil {
+		return 0, ""
+	}
+	return n.data.pid, n.data.ready.Version
+}
+
 // UpgradeData replaces the data process by one of the given binary. The new one
 // has everything mapped and verified before the old one stops, at the end of a
 // batch, and goes on with the frame after; the rings hold what comes meanwhile.
