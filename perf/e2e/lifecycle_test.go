@@ -191,7 +191,9 @@ func (l *lossless) pauses() (longest time.Duration) {
 	for _, text := range regexp.MustCompile(`pause=(\S+)`).FindAllStringSubmatch(string(l.node.Log()), -1) {
 		d, err := time.ParseDuration(text[1])
 		l.must(err)
-		all = append(all, d)
+		if d > 0 {
+			all = append(all, d)
+		}
 	}
 	slices.Sort(all)
 	if len(all) == 0 {

@@ -224,6 +224,12 @@ func (n *Node) Leave() (left []byte, err error) {
 
 func (n *Node) leave() error {
 	var errs []error
+	if n.announce != nil {
+		errs = append(errs, n.LeaveBGP())
+	}
+	if n.checks != nil {
+		errs = append(errs, n.checks.checker.Close())
+	}
 	if n.observer != nil {
 		errs = append(errs, n.observer.watcher.Close())
 	}

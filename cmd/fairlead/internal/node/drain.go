@@ -198,4 +198,4 @@ func (n *Node) drainToStop(ctx context.Context) {
 
 // outlived reports whether the data process has gone on forwarding without a
 // control process, so that routers were right to keep the routes.
-func (n *Node) outlived() bool { return false }
+func (n *Node) outlived() bool { return n.adopted }

@@ -119,6 +119,9 @@ func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err erro
 			return n, errors.Join(fmt.Errorf("the data process that runs (pid %d) cannot be taken over, and goes on: %w", pid, err), n.leave())
 		}
 		n.adopted, n.owner = true, true
+		if n.announce, err = newAnnouncer(n); err != nil {
+			return n, errors.Join(err, n.leave())
+		}
 		n.log.Info("the running data process is taken over", "pid", n.data.pid, "uid", n.data.ready.UID, "generation", n.image.generation,
 			"workers", len(n.workers), "version", n.data.ready.Version)
 		return n, nil
