@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net"
+	"net/http"
 	"net/netip"
 	"slices"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fairlead/controlplane/api"
+	"fairlead/dataplane/packet/packettest"
 	"fairlead/perf/lab"
 	"fairlead/perf/rig"
 )
@@ -283,5 +285,50 @@ func TestAnnouncedAddresses(t *testing.T) {
 	if c := addresses()[vip.String()].Conflict; c == nil || c.MAC != w.topo.Client.Interface.MAC.String() {
 		t.Errorf("the conflict is %+v", c)
 	}
+	w.must(w.node.Stop())
+}
+
+// TestDrainedNodeIsSilent drains a node: questions for its VIPs are no longer
+// answered, those for SNAT addresses are, and connections go on. Put back into
+// service, it says where its VIPs are.
+func TestDrainedNodeIsSilent(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldConfig{})
+	s := w.addSiteAt(nat4, w.topo.OnLinkVIP4(1))
+	w.config.Options = "[arp]\nrefresh = \"0s\"\nrepeat = 1\n"
+	w.serve()
+	w.start()
+	p := w.ping(6, s)
+	client := api.NewClient(w.node.Socket)
+	answered := func() (vip, snat bool) {
+		w.must(client.Addresses(w.ctx, nil, func(a *api.Address) error {
+			vip = vip || a.Kind == "vip" && a.Answered
+			snat = snat || a.Kind == "snat" && a.Answered
+			return nil
+		}))
+		return vip, snat
+	}
+	w.must(client.Call(w.ctx, http.MethodPost, "/v1/drain", nil, nil, nil))
+	w.until("the VIP is not answered for", func() bool { vip, snat := answered(); return !vip && snat })
+	wire := w.wire(w.topo.Client)
+	ask := func(a netip.Addr) {
+		w.must(wire.WriteFrame(packettest.ARPRequest(w.topo.Client.IPv4, a, packettest.MACs([6]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, mac(w.topo.Client.Interface)))))
+	}
+	ask(s.vip)
+	ask(w.topo.SNAT4(1)) // whose answer would come after the VIP's
+	answer := wire.next("an answer", func(f []byte) bool { return answersFor(f, s.vip) || answersFor(f, w.topo.SNAT4(1)) })
+	if answersFor(answer, s.vip) {
+		t.Error("a drained node answers for its VIP")
+	}
+	p.await(2)
+	w.must(client.Call(w.ctx, http.MethodPost, "/v1/undrain", nil, nil, nil))
+	announced := wire.next("an announcement", func(f []byte) bool { return answersFor(f, s.vip) })
+	if from := net.HardwareAddr(announced[6:12]); from.String() != w.topo.Front.Interface.MAC.String() {
+		t.Errorf("the VIP is announced at %s", from)
+	}
+	w.until("the VIP is answered for", func() bool { vip, _ := answered(); return vip })
+	p.await(2)
+	p.stop()
+	w.balance()
 	w.must(w.node.Stop())
 }
