@@ -58,9 +58,14 @@ func (c *checks) nextHop(backend netip.Addr) (health.Hop, bool) {
 // follow checks the backends of a state from now on, and reports whether that
 // is otherwise than before.
 func (c *checks) follow(s *model.State) (changed bool) {
-	changed, err := c.checker.Set(targets(s))
+	list := targets(s)
+	recalled := c.recall(list)
+	changed, err := c.checker.Set(list)
 	if err != nil {
 		c.node.log.Error("some backends are not checked", "error", err)
+	}
+	if len(recalled) > 0 {
+		c.report(recalled)
 	}
 	return changed
 }

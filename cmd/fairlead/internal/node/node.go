@@ -15,6 +15,7 @@ import (
 
 	"fairlead/configs"
 	"fairlead/controlplane"
+	"fairlead/controlplane/health"
 	"fairlead/controlplane/model"
 	"fairlead/controlplane/serving"
 	"fairlead/dataplane/flow"
@@ -38,8 +39,9 @@ type Node struct {
 	serving    *serving.Keeper
 	desired    *Desired // nil when the node has only what it was made with
 	served     listeners
-	observer   *observer // nil before Start
-	checks     *checks   // nil before Start
+	observer   *observer                           // nil before Start
+	checks     *checks                             // nil before Start
+	recalled   map[model.BackendKey]health.Verdict // of the process before this one, until the first targets are set
 	announce   *announcer
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
