@@ -34,7 +34,7 @@ const (
 
 // defaultARP is [arp] of an empty file.
 func defaultARP() ARP {
-	return ARP{Announce: true, Interfaces: ARPAuto, Repeat: 3, RepeatInterval: time.Second, Refresh: time.Minute, Rate: 1000, DetectConflicts: true}
+	return ARP{Announce: true, Interfaces: ARPAuto, Repeat: 3, RepeatInterval: time.Second, Refresh: time.Minute, Rate: 2000, DetectConflicts: true}
 }
 
 func (r *reader) arp(t *table, a *ARP) {

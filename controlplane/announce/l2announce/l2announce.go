@@ -58,8 +58,8 @@ type Config struct {
 	// Rate bounds the frames that are sent in a second: switches bound what
 	// they take of ARP.
 	Rate int
-	// Detect has others asked for the address whenever it is announced, and
-	// tells of those who claim it.
+	// Detect has others asked for the address whenever it is announced, but for
+	// the first time, and tells of those who claim it.
 	Detect bool
 	// Log may be nil.
 	Log *slog.Logger

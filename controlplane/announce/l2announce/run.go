@@ -133,7 +133,8 @@ func (a *Announcer) announce(one *address, now time.Time) (frames int) {
 			continue
 		}
 		list := announcements(one.Addr, p.mac)
-		if a.cfg.Detect {
+		// At first it counts that all addresses are told of soon.
+		if a.cfg.Detect && one.announced > 1 {
 			list = append(list, probe(one.Addr, p.mac))
 		}
 		for _, frame := range list {

@@ -114,6 +114,9 @@ func (d *doctor) program(n *nic, attached *netlink.LinkXdp, native bool) {
 	case name != programName:
 		d.add(Finding{Status: Error, Check: "xdp_program", Subject: n.Name, Found: fmt.Sprintf("another XDP program is attached: %s (number %d); the node cannot attach its own", name, attached.ProgId),
 			Advice: "stop what attached it, or take it off", Command: "ip link set dev " + n.Name + " xdp off"})
+	case d.Node == nil && d.PID == 0:
+		d.add(Finding{Status: Warning, Check: "xdp_program", Subject: n.Name, Found: "the node's XDP program is attached, and no node answers: if none runs, packets to VIPs meet their fail action",
+			Advice: "start the node", Command: "systemctl start fairlead"})
 	case attached.AttachMode == generic && native && n.XDPMode != configs.XDPGeneric:
 		d.add(Finding{Status: Warning, Check: "xdp_program", Subject: n.Name, Found: "the XDP program runs in the network stack (generic), though the driver has native XDP",
 			Advice: "look in the node's log why it was refused: mostly an MTU that is too large or too few queues; then restart the node"})
@@ -278,8 +281,20 @@ func (d *doctor) returnPath(n *nic) {
 	d.ok("rp_filter", n.Name, "the return path filter is not strict (%d)", max(all, own))
 }
 
-// rings looks at the interface's own descriptor rings.
+// rings looks at the interface's own descriptor rings, and at what they have
+// lost.
 func (d *doctor) rings(n *nic) {
+	lost := 0
+	for _, counter := range []string{"rx_missed_errors", "rx_fifo_errors", "rx_over_errors"} {
+		count, _ := number(d.sys.sys, "class/net", n.Name, "statistics", counter)
+		lost = max(lost, count) // they mostly count the same
+	}
+	if lost > 0 {
+		d.add(Finding{Status: Warning, Check: "nic_losses", Subject: n.Name, Found: fmt.Sprintf("the interface has lost %d frames for want of room since it was made", lost),
+			Advice: "see whether the number rises; then give it more queues with a worker each, or longer rings", Command: "ethtool -S " + n.Name})
+	} else {
+		d.ok("nic_losses", n.Name, "the interface has lost no frame for want of room")
+	}
 	r, err := ethtool.GetRings(n.Name)
 	if err != nil || r.MaxRX == 0 {
 		return // nothing to set

@@ -9,6 +9,8 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+
+	"fairlead/controlplane/api"
 )
 
 // run runs a command in the test's namespace.
@@ -61,7 +63,10 @@ func TestModes(t *testing.T) {
 		t.Run("", func(t *testing.T) {
 			enter(t)
 			attach(t, veth(t, "eth0", 1500, 1).Attrs().Index, programName, c.flags)
-			compare(t, examine(Subjects{Config: parse(t, c.config)}, real), []string{"xdp_program"}, c.want)
+			config := parse(t, c.config)
+			compare(t, examine(Subjects{Config: config, Node: &api.Summary{}}, real), []string{"xdp_program"}, c.want)
+			compare(t, examine(Subjects{Config: config}, real), []string{"xdp_program"},
+				"warning xdp_program eth0: the node's XDP program is attached, and no node answers: if none runs, packets to VIPs meet their fail action")
 		})
 	}
 }

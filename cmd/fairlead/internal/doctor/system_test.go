@@ -63,16 +63,18 @@ func TestCPUs(t *testing.T) {
 			"devices/system/cpu/cpu2/topology/thread_siblings_list": "2-3",
 			"class/net/eth0/device/msi_irqs/30":                     "msix",
 			"class/net/eth0/device/msi_irqs/31":                     "msix",
-			"class/net/eth0/device/numa_node":                       "1",
-			"devices/system/node/node1/cpulist":                     "2-3",
+			"class/net/eth0/statistics/rx_missed_errors":            "17", "class/net/eth0/statistics/rx_fifo_errors": "3",
+			"class/net/eth0/device/numa_node":   "1",
+			"devices/system/node/node1/cpulist": "2-3",
 		}),
 	}
-	checks := []string{"workers", "cpu_governor", "irq_affinity", "irqbalance", "smt", "numa"}
+	checks := []string{"workers", "cpu_governor", "irq_affinity", "irqbalance", "smt", "numa", "nic_losses"}
 	compare(t, examine(Subjects{Config: parse(t, eth0+"[dataplane]\ncpus = [0, 1, 2, 3]\n")}, bad), checks,
 		"warning cpu_governor: 1 CPUs are slowed down when they seem idle (governor powersave); a worker that waits for packets seems so",
 		"warning workers: 4 workers share 3 CPUs",
 		"warning irq_affinity eth0: 1 of its 2 interrupts are taken on CPUs without a worker: packets change caches",
 		"warning irqbalance: irqbalance runs (process 4321) and moves the interfaces' interrupts away from their workers",
+		"warning nic_losses eth0: the interface has lost 17 frames for want of room since it was made",
 		"warning numa eth0: 2 workers are pinned to CPUs of another memory node than the interface's (1)",
 		"warning smt: workers on CPUs 0 and 1 share one core (0,1)",
 	)
@@ -88,6 +90,7 @@ func TestCPUs(t *testing.T) {
 		"ok workers: 2 workers, 4 CPUs",
 		"ok irq_affinity eth0: its 2 interrupts are taken on 2 CPUs",
 		"ok irqbalance: irqbalance does not run",
+		"ok nic_losses eth0: the interface has lost no frame for want of room",
 		"ok numa eth0: workers are near the interface (memory node 1)",
 	)
 }
