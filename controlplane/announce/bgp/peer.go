@@ -11,6 +11,7 @@ import (
 
 	"github.com/osrg/gobgp/v4/api"
 
+	"fairlead/controlplane/announce/bfd"
 	"fairlead/controlplane/model"
 )
 
@@ -30,9 +31,10 @@ type peer struct {
 	cfg      model.BGPPeer
 	password string
 
-	address netip.Addr  // where the session is; the zero Addr while an unnumbered peer is not found
-	search  *search     // of an unnumbered peer; nil otherwise
-	retry   *time.Timer // of a peer that has sent too many prefixes
+	address netip.Addr   // where the session is; the zero Addr while an unnumbered peer is not found
+	search  *search      // of an unnumbered peer; nil otherwise
+	retry   *time.Timer  // of a peer that has sent too many prefixes
+	bfd     *bfd.Session // nil without
 	history history
 }
 
@@ -124,10 +126,44 @@ func (p *peer) add(address netip.Addr) {
 	}
 }
 
+// watch begins a BFD session with the peer, when its BGP session stands: routers
+// begin theirs then, or begin it anew. That it goes down is logged and shown, and
+// no more: the router hears of it in the session itself and decides, and BGP
+// notices by itself when the router is gone.
+func (p *peer) watch() {
+	if !p.cfg.BFD.Enabled || p.bfd != nil {
+		return
+	}
+	log, name := p.speaker.log, p.cfg.Name()
+	var err error
+	p.bfd, err = p.speaker.bfd.Add(bfd.Config{
+		Peer: p.address, Local: p.cfg.Source, Interval: p.cfg.BFD.Interval, Multiplier: p.cfg.BFD.Multiplier,
+		Changed: func(up bool, why string) {
+			if up {
+				log.Info("BFD session up", "peer", name)
+			} else {
+				log.Warn("BFD session down", "peer", name, "reason", why)
+			}
+		},
+	})
+	if err != nil {
+		log.Error("no BFD with the peer", "peer", name, "error", err)
+	}
+}
+
+// unwatch ends the BFD session; the router draws no conclusion from that.
+func (p *peer) unwatch() {
+	if p.bfd != nil {
+		p.bfd.Close()
+		p.bfd = nil
+	}
+}
+
 func (p *peer) remove() {
 	if !p.address.IsValid() {
 		return
 	}
+	p.unwatch()
 	err := p.speaker.server.DeletePeer(context.Background(), &api.DeletePeerRequest{Address: p.address.String()})
 	if err != nil {
 		p.speaker.log.Error("BGP peer cannot be removed", "peer", p.cfg.Name(), "error", err)
@@ -188,10 +224,6 @@ func (p *peer) request() *api.Peer {
 	}
 	if cfg.TTLSecurity > 0 {
 		r.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: uint32(256 - cfg.TTLSecurity)}
-	}
-	if cfg.BFD.Enabled {
-		us := uint32(cfg.BFD.Interval.Microseconds())
-		r.Bfd = &api.BfdPeerConfig{Enabled: true, DesiredMinimumTxInterval: us, RequiredMinimumReceive: us, DetectionMultiplier: uint32(cfg.BFD.Multiplier)}
 	}
 	if speaker.GracefulRestart {
 		r.GracefulRestart = &api.GracefulRestart{

@@ -22,6 +22,7 @@ import (
 	"github.com/osrg/gobgp/v4/pkg/server"
 
 	"fairlead/controlplane/announce"
+	"fairlead/controlplane/announce/bfd"
 	"fairlead/controlplane/model"
 )
 
@@ -44,6 +45,7 @@ type Speaker struct {
 	muted    atomic.Bool        // GoBGP's log
 
 	mu        sync.Mutex
+	bfd       *bfd.Server // nil while no peer has BFD
 	cfg       model.BGP
 	restarted bool
 	started   bool // peers have been added
@@ -66,16 +68,34 @@ func New(cfg model.BGP, o Options) (*Speaker, error) {
 		peers: make(map[string]*peer), routes: make(map[netip.Addr]*route),
 	}
 	s.server = server.NewBgpServer(server.LoggerOption(slog.New(&handler{next: o.Log.Handler(), shared: &shared{failed: s.connectFailed, muted: &s.muted}}), level))
+	if err := s.needBFD(cfg.Peers); err != nil {
+		return nil, err
+	}
 	go s.server.Serve()
 	if err := s.start(); err != nil {
 		s.server.Stop()
-		return nil, err
+		return nil, errors.Join(err, s.endBFD())
 	}
 	for i := range cfg.Peers {
 		p := &cfg.Peers[i]
 		s.peers[p.Name()] = newPeer(s, *p, passwords[i])
 	}
 	return s, nil
+}
+
+// needBFD sees to it that BFD is heard when a peer has it.
+func (s *Speaker) needBFD(peers []model.BGPPeer) (err error) {
+	if s.bfd == nil && slices.ContainsFunc(peers, func(p model.BGPPeer) bool { return p.BFD.Enabled }) {
+		s.bfd, err = bfd.Listen(s.log)
+	}
+	return err
+}
+
+func (s *Speaker) endBFD() error {
+	if s.bfd == nil {
+		return nil
+	}
+	return s.bfd.Close()
 }
 
 // ownOnly is the policy by which only our own routes enter the table.
@@ -191,6 +211,9 @@ func (s *Speaker) Configure(cfg model.BGP) (ok bool, err error) {
 	if err != nil {
 		return true, err
 	}
+	if err := s.needBFD(cfg.Peers); err != nil {
+		return true, err
+	}
 	keep := make(map[string]bool, len(cfg.Peers))
 	var fresh []*peer
 	for i := range cfg.Peers {
@@ -253,13 +276,15 @@ func (s *Speaker) end(graceful bool) error {
 	s.mu.Unlock()
 	s.searches.Wait()
 	s.sniffer()
+	// First: routers that hear that BFD is ended draw no conclusion from it.
+	failed := s.endBFD()
 	err := s.server.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: graceful})
 	s.muted.Store(true) // of what follows it says only that BGP has ended already
-	s.server.Stop()     // what is left of it: BFD
+	s.server.Stop()     // what is left of it
 	if err != nil {
-		return fmt.Errorf("BGP: ending: %w", err)
+		err = fmt.Errorf("BGP: ending: %w", err)
 	}
-	return nil
+	return errors.Join(err, failed)
 }
 
 // route is one announced VIP.

@@ -12,6 +12,7 @@ import (
 	"github.com/osrg/gobgp/v4/pkg/apiutil"
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 
+	"fairlead/controlplane/announce/bfd"
 	"fairlead/controlplane/model"
 )
 
@@ -60,9 +61,11 @@ type Peer struct {
 
 // BFD is how a BFD session is; State is empty when there is none.
 type BFD struct {
-	State    string // down, init, up, admin_down
+	State    string // down, init, up
+	Since    time.Time
 	Sent     uint64
 	Received uint64
+	Detect   time.Duration // without a packet for so long, the router is dead
 }
 
 // history is what GoBGP does not remember of a peer.
@@ -103,6 +106,11 @@ func (s *Speaker) peerChanged(e *apiutil.WatchEventMessage_PeerEvent, _ time.Tim
 	}
 	reason := e.Peer.State.DisconnectMessage
 	p.history.move(now)
+	if now == Established {
+		p.watch()
+	} else {
+		p.unwatch()
+	}
 	switch {
 	case now == Established:
 		p.history.ups++
@@ -191,6 +199,13 @@ func (s *Speaker) Peers() []Peer {
 		if !s.closed && p.address.IsValid() {
 			p.look(&v)
 		}
+		if p.cfg.BFD.Enabled {
+			v.BFD.State = bfd.Down.String()
+		}
+		if p.bfd != nil {
+			b := p.bfd.Status()
+			v.BFD = BFD{State: b.State.String(), Since: b.Since, Sent: b.Sent, Received: b.Received, Detect: b.Detect}
+		}
 		out = append(out, v)
 	}
 	slices.SortFunc(out, func(a, b Peer) int { return cmp.Compare(a.Name, b.Name) })
@@ -225,18 +240,10 @@ func (p *peer) look(v *Peer) {
 				return c.GetGracefulRestart() != nil
 			})
 		}
-		if b := g.State.GetBfdState(); p.cfg.BFD.Enabled && b != nil {
-			v.BFD = BFD{State: bfdStates[b.SessionState], Sent: b.GetBfdAsync().GetTransmittedPackets(), Received: b.GetBfdAsync().GetReceivedPackets()}
-		}
 	})
 	if err != nil {
 		p.speaker.log.Debug("BGP peer's state", "peer", p.cfg.Name(), "error", err)
 	}
-}
-
-var bfdStates = map[api.BfdSessionState]string{
-	api.BfdSessionState_BFD_SESSION_STATE_UP: "up", api.BfdSessionState_BFD_SESSION_STATE_DOWN: "down",
-	api.BfdSessionState_BFD_SESSION_STATE_INIT: "init", api.BfdSessionState_BFD_SESSION_STATE_ADMIN_DOWN: "admin_down",
 }
 
 // Established is how many sessions stand.

@@ -2,10 +2,13 @@ package router
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -26,21 +29,23 @@ type FRR struct {
 }
 
 // StartFRR runs FRR on a host with one configuration for all its daemons, and
-// returns when they answer. dir is for its files; it must be one that every user
-// may enter, because FRR gives its rights away.
-func StartFRR(ctx context.Context, h *lab.Host, dir, config string) (*FRR, error) {
-	f := &FRR{host: h, dir: filepath.Join(dir, "frr-"+h.Name)}
-	if err := os.MkdirAll(f.dir, 0o755); err != nil {
+// returns when they answer.
+func StartFRR(ctx context.Context, h *lab.Host, config string) (*FRR, error) {
+	f := &FRR{host: h}
+	if err := f.makeDir(); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(f.dir, "frr.conf")
 	if err := os.WriteFile(path, []byte(config), 0o644); err != nil {
 		return nil, err
 	}
+	empty := filepath.Join(f.dir, "empty.conf")
+	if err := os.WriteFile(empty, nil, 0o644); err != nil {
+		return nil, err
+	}
 	for _, daemon := range frrDaemons {
-		// As root, for the tests are: it could not read its files otherwise.
-		args := []string{"-u", "root", "-g", "root", "--vty_socket", f.dir, "-z", filepath.Join(f.dir, "zserv.api"),
-			"-i", filepath.Join(f.dir, daemon+".pid"), "-f", path, "-P", "0", "-A", "127.0.0.1", "--log", "stdout", "--log-level", "warnings"}
+		args := []string{"--vty_socket", f.dir, "-z", filepath.Join(f.dir, "zserv.api"),
+			"-i", filepath.Join(f.dir, daemon+".pid"), "-f", empty, "-P", "0", "-A", "127.0.0.1", "--log", "stdout", "--log-level", "warnings"}
 		if daemon == "bfdd" {
 			args = append(args, "--bfdctl", filepath.Join(f.dir, "bfdd.sock"))
 		}
@@ -53,7 +58,33 @@ func StartFRR(ctx context.Context, h *lab.Host, dir, config string) (*FRR, error
 			return nil, err
 		}
 	}
+	// vtysh tells each daemon the lines that are for it.
+	if out, err := f.vtysh(ctx, "-f", path); err != nil || strings.Contains(out, "% ") {
+		return nil, errors.Join(fmt.Errorf("FRR on %s does not take its configuration: %s", h.Name, out), err)
+	}
 	return f, nil
+}
+
+// makeDir makes a directory for FRR's files. FRR becomes a user of its own, who
+// may not enter directories of tests.
+func (f *FRR) makeDir() error {
+	owner, err := user.Lookup("frr")
+	if err != nil {
+		return fmt.Errorf("FRR is in the Debian package frr: %w", err)
+	}
+	uid, err := strconv.Atoi(owner.Uid)
+	if err != nil {
+		return err
+	}
+	gid, err := strconv.Atoi(owner.Gid)
+	if err != nil {
+		return err
+	}
+	if f.dir, err = os.MkdirTemp("", "fairlead-frr-"); err != nil {
+		return err
+	}
+	f.host.Lab().OnClose(func() error { return os.RemoveAll(f.dir) })
+	return errors.Join(os.Chmod(f.dir, 0o755), os.Chown(f.dir, uid, gid))
 }
 
 func (f *FRR) ready(ctx context.Context, daemon string, p *lab.Process) error {
