@@ -22,7 +22,7 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: help build demo test race bench attack profile microbench fuzz lint generate install
+.PHONY: cli man help build demo test race bench attack profile microbench fuzz lint generate install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,10 +86,21 @@ lint: ## check formatting, vet, staticcheck and import rules
 generate: ## rebuild the BPF objects from their C source (installs clang 14 by apt-get when it is missing)
 	.ci/need-clang
 	$(GO) generate ./xdp/... ./perf/bench
+	$(MAKE) cli
 
-install: build ## install the binary, the reference configuration and the systemd unit (PREFIX, DESTDIR)
+cli: ## write docs/cli.md, the reference of all commands, anew
+	CGO_ENABLED=0 $(GO) run ./cmd/fairlead reference > docs/cli.md
+
+man: build ## write the manual pages into bin/man
+	rm -rf bin/man
+	bin/fairlead man bin/man
+
+install: build ## install the binary, manual pages, the reference configuration and the systemd unit (PREFIX, DESTDIR)
 	install -D -m 0755 bin/fairlead '$(DESTDIR)$(PREFIX)/sbin/fairlead'
 	install -D -m 0644 configs/fairlead.toml '$(DESTDIR)$(PREFIX)/share/fairlead/fairlead.toml'
+	bin/fairlead man '$(DESTDIR)$(PREFIX)/share/man/man8'
+	install -d -m 0755 '$(DESTDIR)$(PREFIX)/share/bash-completion/completions'
+	bin/fairlead completion bash > '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/fairlead'
 	install -d -m 0755 '$(DESTDIR)/etc/systemd/system'
 	sed 's|/usr/local/sbin|$(PREFIX)/sbin|g' configs/fairlead.service > '$(DESTDIR)/etc/systemd/system/fairlead.service'
 	@echo "Write /etc/fairlead/fairlead.toml after $(PREFIX)/share/fairlead/fairlead.toml, and then:"

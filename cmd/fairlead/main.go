@@ -27,18 +27,17 @@ configuration, ask it how it is, or try a configuration without a network.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newBGP(), newDrain(), newUndrain())
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(
 		newRun(), newUpgrade(),
 		newStatus(), newServices(), newBackends(), newTop(),
-		newLogLevel(), newProfile(),
+		newLogLevel(), newProfile(), newBugreport(),
 		newBackend(),
 		newCheck(), newDoctor(), newBench(), newReplay(), newExplain(),
 		newConfig(),
 		newNeighbors(), newRoutes(), newAddresses(),
+		newBGP(), newDrain(), newUndrain(),
 		newCapture(), newDrops(), newFlows(),
-		newVersion(), newDataplane(),
+		newVersion(), newReference(), newMan(), newDataplane(),
 	)
 	return root
 }

@@ -36,6 +36,9 @@ func (p *provider) LogLevel(context.Context) api.LogLevel {
 	return l
 }
 
+// RecentLog implements api.LogKeeper.
+func (p *provider) RecentLog() []string { return p.logs.Recent() }
+
 // SetLogLevel implements api.LogLeveler.
 func (p *provider) SetLogLevel(ctx context.Context, level string, length time.Duration) (api.LogLevel, error) {
 	var to slog.Level

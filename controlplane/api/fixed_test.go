@@ -77,6 +77,8 @@ func (f *fixed) Explain(_ context.Context, q ExplainQuery) (Explanation, error) 
 	return e, nil
 }
 
+func (f *fixed) RecentLog() []string { return []string{"one\n", "two\n"} }
+
 func (f *fixed) Profile(_ context.Context, length time.Duration) ([]byte, error) {
 	return []byte(length.String()), f.profileError
 }

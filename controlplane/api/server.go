@@ -39,6 +39,7 @@ type Provider interface {
 	Announcer
 	WayProvider
 	Upgrader
+	LogKeeper
 }
 
 // NewRouter registers every endpoint of a node.
@@ -56,6 +57,7 @@ func NewRouter(node Provider) *Router {
 	registerAnnounce(r, node)
 	registerWays(r, node)
 	registerUpgrade(r, node)
+	registerDebug(r, node)
 	return r
 }
 
