@@ -35,6 +35,9 @@ type Logs struct {
 	recent ring
 	limit  limiter
 
+	json        bool
+	rate, burst int
+
 	mu         sync.Mutex // guards what follows
 	configured slog.Level
 	until      time.Time
@@ -45,7 +48,7 @@ type Logs struct {
 
 // New makes a log.
 func New(cfg Config) *Logs {
-	l := &Logs{configured: cfg.Level}
+	l := &Logs{configured: cfg.Level, json: cfg.JSON, rate: cfg.Rate, burst: cfg.Burst}
 	l.level.Set(cfg.Level)
 	out := io.MultiWriter(&l.recent, cfg.Out)
 	options := &slog.HandlerOptions{Level: slog.Level(-1 << 30)} // what is written is decided before

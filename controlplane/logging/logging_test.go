@@ -285,3 +285,40 @@ func TestConcurrent(t *testing.T) {
 		t.Errorf("%d lines are written, %d counted", got, c.Written[1])
 	}
 }
+
+// TestInherit asserts that the log of a process that is started is as that of its
+// parent, and what it is when nobody has said anything, or nonsense.
+func TestInherit(t *testing.T) {
+	parent := New(Config{Out: new(output), JSON: true, Level: slog.LevelWarn, Rate: 3, Burst: 7})
+	defer parent.Close()
+	said := Environment(parent.Logger().With("a", 1))
+	if len(said) != 1 {
+		t.Fatalf("environment %q", said)
+	}
+	name, value, _ := strings.Cut(said[0], "=")
+	for _, c := range []struct {
+		value string
+		want  Config
+	}{
+		{value, Config{JSON: true, Level: slog.LevelWarn, Rate: 3, Burst: 7}},
+		{"", Config{}}, {"loud", Config{}}, {`{"Rate":-1,"Burst":-2}`, Config{}},
+	} {
+		t.Setenv(name, c.value)
+		var out output
+		child := Inherit(&out)
+		if got := (Config{JSON: child.json, Level: child.Level().Level, Rate: child.rate, Burst: child.burst}); got != c.want {
+			t.Errorf("%q: %+v, want %+v", c.value, got, c.want)
+		}
+		child.Logger().Info("info")
+		if lines := out.lines(); (len(lines) == 1) != (c.want.Level == slog.LevelInfo) {
+			t.Errorf("%q: %q", c.value, lines)
+		}
+		child.Close()
+	}
+	if got := Without([]string{"A=1", said[0], "B=2"}); !slices.Equal(got, []string{"A=1", "B=2"}) {
+		t.Errorf("without it: %q", got)
+	}
+	if Environment(slog.New(slog.DiscardHandler)) != nil {
+		t.Error("another's logger has something to say")
+	}
+}

@@ -12,6 +12,7 @@ type ControlSource interface {
 	Changes() *Changes
 	Checks() *Checks
 	Announcement() *Announcement
+	Routing() *Routing
 }
 
 // Changes are the changes of the desired state.
@@ -48,12 +49,13 @@ type controlCollector struct {
 	version, changed, pending, reloads, condition metric
 	targets, running, waiting, checks, late       metric
 	announced, conflict, frames, rivals           metric
+	routing                                       routingMetrics
 }
 
 // NewControlCollector collects what decides on forwarding: versions of the
 // desired state, health checks, announcements.
 func NewControlCollector(s ControlSource) prometheus.Collector {
-	return &controlCollector{
+	c := &controlCollector{
 		source:    s,
 		version:   gauge("fairlead_config_version", "Version of the desired state in force."),
 		changed:   gauge("fairlead_config_version_timestamp_seconds", "When the version in force was made, in seconds since 1970."),
@@ -72,15 +74,17 @@ func NewControlCollector(s ControlSource) prometheus.Collector {
 		frames:    counter("fairlead_arp_announcements_total", "Announcements by ARP and neighbour discovery, by result: sent, or failed.", "result"),
 		rivals:    counter("fairlead_arp_rival_claims_total", "Claims of other hosts to addresses of the node that were heard."),
 	}
+	c.routing.init()
+	return c
 }
 
 // Describe implements prometheus.Collector.
 func (c *controlCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, m := range []metric{
+	for _, m := range append([]metric{
 		c.version, c.changed, c.pending, c.reloads, c.condition,
 		c.targets, c.running, c.waiting, c.checks, c.late,
 		c.announced, c.conflict, c.frames, c.rivals,
-	} {
+	}, new(routingMetrics).init()...) {
 		to <- m.desc
 	}
 }
@@ -116,5 +120,8 @@ func (c *controlCollector) Collect(to chan<- prometheus.Metric) {
 		c.frames.send(to, float64(a.Sent), "sent")
 		c.frames.send(to, float64(a.Failed), "failed")
 		c.rivals.send(to, float64(a.Rivals))
+	}
+	if r := c.source.Routing(); r != nil {
+		c.routing.collect(to, r)
 	}
 }

@@ -78,8 +78,11 @@ func TestScrape(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got != string(want) {
-		t.Errorf("a scrape says\n%s\nwant\n%s", got, want)
+	lines, wanted := strings.Split(got, "\n"), strings.Split(string(want), "\n")
+	for i := range max(len(lines), len(wanted)) {
+		if i >= len(lines) || i >= len(wanted) || lines[i] != wanted[i] {
+			t.Fatalf("line %d of a scrape says\n%s\nwant\n%s", i+1, lines[min(i, len(lines)-1)], wanted[min(i, len(wanted)-1)])
+		}
 	}
 }
 
@@ -98,7 +101,7 @@ func TestConventions(t *testing.T) {
 // has no metrics of them.
 func TestNothingThere(t *testing.T) {
 	text := scrape(t, handler(t, Config{Source: small(), More: []prometheus.Collector{NewControlCollector(noControl{})}}))
-	for _, name := range []string{"fairlead_config_", "fairlead_health_", "fairlead_arp_"} {
+	for _, name := range []string{"fairlead_config_", "fairlead_health_", "fairlead_arp_", "fairlead_bgp_", "fairlead_drain_"} {
 		if strings.Contains(text, name) {
 			t.Errorf("there is a %s in\n%s", name, text)
 		}

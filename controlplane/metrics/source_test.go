@@ -111,9 +111,20 @@ func (fixedControl) Announcement() *Announcement {
 	return &Announcement{Sent: 8, Failed: 1, Rivals: 3, Addresses: []Address{{"198.18.0.10", true, false}, {"198.18.0.11", false, true}}}
 }
 
+func (fixedControl) Routing() *Routing {
+	return &Routing{
+		Phase: "leaving", VIPs: []RoutedVIP{{"198.18.0.10", true}, {"2001:db8::1", false}},
+		Peers: []Peer{
+			{Name: "192.0.2.1", Established: true, Sessions: 2, Advertised: map[string]int{"ipv4": 1}, Received: 3, UpdatesSent: 4, UpdatesReceived: 5, BFD: true, BFDUp: true},
+			{Name: "eth0"},
+		},
+	}
+}
+
 // noControl is a node that does none of it.
 type noControl struct{}
 
 func (noControl) Changes() *Changes           { return nil }
 func (noControl) Checks() *Checks             { return nil }
 func (noControl) Announcement() *Announcement { return nil }
+func (noControl) Routing() *Routing           { return nil }

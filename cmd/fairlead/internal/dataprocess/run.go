@@ -16,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"fairlead/controlplane/logging"
 	"fairlead/dataplane"
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
@@ -51,7 +52,9 @@ type process struct {
 func Run(fd int, version string) error {
 	// Where its messages went may be gone with the control process.
 	signal.Ignore(syscall.SIGPIPE)
-	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	logs := logging.Inherit(os.Stderr)
+	defer logs.Close()
+	slog.SetDefault(logs.Logger().With("process", "data"))
 	if err := dropPrivileges(); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fairlead/controlplane/logging"
 	"fairlead/dataplane/fib"
 	"fairlead/dataplane/ipc"
 )
@@ -111,7 +112,7 @@ func spawn(binary string, id identity, log *slog.Logger) (*dataProcess, error) {
 	cmd.ExtraFiles = []*os.File{child}
 	cmd.Stderr = os.Stderr
 	cmd.Dir = "/"
-	cmd.Env = dataEnvironment(os.Environ())
+	cmd.Env = append(logging.Without(dataEnvironment(os.Environ())), logging.Environment(log)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if id.set {
 		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: id.uid, Gid: id.gid}
