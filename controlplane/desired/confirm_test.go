@@ -3,6 +3,8 @@ package desired
 import (
 	"context"
 	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -252,7 +254,11 @@ func TestRollbackOfWhatWaits(t *testing.T) {
 // last, and says so.
 func TestBegin(t *testing.T) {
 	good := state(pool("web", 1), service("web", 1, "web"))
-	r := newRig(t, Config{Directory: t.TempDir()})
+	dir := filepath.Join(t.TempDir(), "a", "state")
+	r := newRig(t, Config{Directory: dir})
+	if _, err := os.Stat(dir); !errors.Is(err, os.ErrNotExist) || r.conditions() != "" {
+		t.Errorf("before there is anything to keep: %v, %s", err, r.conditions())
+	}
 	_, err := r.Begin(nil, errors.New("no such file"))
 	wantError(t, err, "no such file")
 	_, err = r.Begin(declaration(SourceFile, state(service("web", 1, "web"))), nil)
@@ -322,5 +328,31 @@ func TestFileOfAnotherRelease(t *testing.T) {
 	}
 	_, err = r.Rollback(2, Request{})
 	wantError(t, err, "version 2 cannot be read: this release does not understand its configuration file")
+	r.wantServices("web a")
+}
+
+// TestDirectoryThatIsNone: a node serves without a state directory, says so,
+// takes no change, and has one as soon as that is possible.
+func TestDirectoryThatIsNone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	if err := os.WriteFile(dir, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := newRig(t, Config{Directory: dir})
+	r.wantConditions("not_stored")
+	r.begin(state(pool("web", 1), service("web", 1, "web")))
+	r.wantServices("web")
+	r.wantConditions("not_stored")
+	r.refused(declaration(SourceAPI, state(service("a", 2, "web"))), Request{},
+		"the change cannot be written to the state directory and does not take effect: mkdir "+dir+": not a directory")
+	if err := os.Remove(dir); err != nil {
+		t.Fatal(err)
+	}
+	r.now = r.now.Add(retryAfter)
+	r.Tick()
+	r.wantConditions("")
+	r.declare(SourceAPI, state(service("a", 2, "web")), Request{})
+	r.restart()
+	r.begin(state(pool("web", 1), service("web", 1, "web")))
 	r.wantServices("web a")
 }

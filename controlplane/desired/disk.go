@@ -150,6 +150,9 @@ func (d *disk) prune(drop []uint64, keep []*Version) error {
 
 // setAside moves a file out of the way. It says where to.
 func (d *disk) setAside(dir, name string) (string, error) {
+	if err := d.prepare(); err != nil {
+		return "", err
+	}
 	there, err := d.fs.List(asideDir)
 	if err != nil {
 		return "", err

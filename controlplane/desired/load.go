@@ -17,14 +17,12 @@ type loaded struct {
 	aside    bool       // something was set aside
 }
 
-// load reads the versions of the directory. A damaged one, and one that a newer
-// release wrote, is set aside; what cannot be read at all is left where it is.
+// load reads the versions of the directory, which need not be there. A damaged
+// one, and one that a newer release wrote, is set aside; what cannot be read at
+// all is left where it is.
 func (d *disk) load() (*loaded, error) {
-	if err := d.prepare(); err != nil {
-		return nil, err
-	}
 	names, err := d.fs.List(versionsDir)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	l := &loaded{}
@@ -128,6 +126,9 @@ func (d *disk) whole(v *Version, parse Parser) (*whole, error) {
 // refers to and nothing that was set aside could.
 func (d *disk) tidy(l *loaded) error {
 	names, err := d.fs.List(declarationsDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
