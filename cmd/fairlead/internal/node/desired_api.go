@@ -81,8 +81,11 @@ func (d *Desired) diff(q api.DiffConfig) (result *desired.Result, name string, e
 // ConfigHistory implements api.ConfigProvider.
 func (n *Node) ConfigHistory(context.Context) (api.ConfigHistory, error) {
 	var h api.ConfigHistory
-	for _, v := range n.desired.store.History() {
+	for i, v := range n.desired.store.History() {
 		h.Versions = append(h.Versions, versionOf(v))
+		if i > 0 {
+			h.Versions[i].Pending = nil // it was decided since
+		}
 	}
 	return h, nil
 }
