@@ -192,6 +192,26 @@ func TestKinds(t *testing.T) {
 	}
 }
 
+// TestKindsThatKernelsMayLack asserts what is said of a bond and of a VLAN, which
+// the kernel that the test runs on need not have.
+func TestKindsThatKernelsMayLack(t *testing.T) {
+	d := &doctor{}
+	for _, link := range []netlink.Link{&netlink.Bond{}, &netlink.Vlan{}, &netlink.GenericLink{LinkType: "team"}, &netlink.IPVlan{}} {
+		d.kind(&nic{Interface: &configs.Interface{Name: link.Type()}, link: link})
+	}
+	compare(t, Report{Findings: d.found}, []string{"interface_kind"},
+		"warning interface_kind bond: it is a bond: AF_XDP has no zero copy on it, and which member a frame came by cannot be told",
+		"warning interface_kind ipvlan: it is an ipvlan on another interface, with generic XDP only",
+		"warning interface_kind team: it is a team device, with generic XDP only",
+		"warning interface_kind vlan: it is a VLAN on another interface, with generic XDP only",
+	)
+	for _, f := range d.found {
+		if f.Advice == "" {
+			t.Errorf("no advice: %+v", f)
+		}
+	}
+}
+
 // TestTunnelRoom compares tunnels' headers with the MTU.
 func TestTunnelRoom(t *testing.T) {
 	enter(t)

@@ -58,6 +58,7 @@ type Node struct {
 	reviveNext          time.Time     // when it is started; Run's own
 	look                chan struct{} // tells Run to look at the interfaces
 	ownership           ownership
+	lookedAt            lookedAt
 
 	profiling sync.Mutex // held while a profile is recorded
 	flowGauge flowGauge

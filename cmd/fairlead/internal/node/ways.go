@@ -8,6 +8,8 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"fairlead/controlplane/api"
 	"fairlead/controlplane/neighbor"
@@ -16,9 +18,39 @@ import (
 // named is how many backends are named of those that share a way.
 const named = 5
 
+// keptFor is how long the ways that a page was made of are kept for the next one,
+// so that a list is of one moment and a large one is not made for every page.
+const keptFor = 30 * time.Second
+
+// lookedAt are the ways that were looked at last.
+type lookedAt struct {
+	mu   sync.Mutex
+	list []neighbor.Way
+	at   time.Time
+}
+
+// ways are the ways as they are now, for the first page, and as they were then
+// for others.
+func (l *lookedAt) ways(ctx context.Context, w *neighbor.Watcher, after string) ([]neighbor.Way, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if after != "" && time.Since(l.at) < keptFor {
+		return l.list, nil
+	}
+	list, err := w.Ways(ctx)
+	if err != nil {
+		return nil, err
+	}
+	l.list, l.at = nil, time.Time{}
+	if len(list) > api.MaxPage/10 {
+		l.list, l.at = list, time.Now()
+	}
+	return list, nil
+}
+
 // Neighbors implements api.WayProvider.
 func (n *Node) Neighbors(ctx context.Context, q api.NeighborQuery) (api.NeighborPage, error) {
-	ways, err := n.observer.watcher.Ways(ctx)
+	ways, err := n.lookedAt.ways(ctx, n.observer.watcher, q.After)
 	if err != nil {
 		return api.NeighborPage{}, api.Errorf(api.Unavailable, "%v", err)
 	}
@@ -82,7 +114,7 @@ func macText(h *neighbor.Hop) string {
 
 // Routes implements api.WayProvider.
 func (n *Node) Routes(ctx context.Context, q api.RouteQuery) (api.RoutePage, error) {
-	ways, err := n.observer.watcher.Ways(ctx)
+	ways, err := n.lookedAt.ways(ctx, n.observer.watcher, q.After)
 	if err != nil {
 		return api.RoutePage{}, api.Errorf(api.Unavailable, "%v", err)
 	}
@@ -177,7 +209,13 @@ type cursor struct {
 }
 
 func (c cursor) compare(d cursor) int {
-	return cmp.Or(strings.Compare(fmt.Sprint(c.well), fmt.Sprint(d.well)), strings.Compare(c.port, d.port), c.addr.Compare(d.addr))
+	if c.well != d.well {
+		if d.well {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(strings.Compare(c.port, d.port), c.addr.Compare(d.addr))
 }
 
 func (c cursor) String() string { return fmt.Sprintf("%t/%s/%s", c.well, c.port, c.addr) }
