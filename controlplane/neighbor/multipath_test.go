@@ -160,14 +160,15 @@ func TestMultipathLoss(t *testing.T) {
 	}
 }
 
-// TestLostSoon has a gateway that others stand beside found lost with the
+// TestLostSoon has, in both families, a gateway that others stand beside found lost with the
 // kernel's own timers, which by themselves would take half a minute, and asserts
 // that it stays one that the kernel keeps resolved.
 func TestLostSoon(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, lab.Config{Backends: 2})
 	r.multipath("192.0.2.0/24", map[int]int{0: 1, 1: 1})
-	targets := addresses("192.0.2.0", 20)
+	r.multipath("2001:db8:ffff::/48", map[int]int{0: 1, 1: 1})
+	targets := append(addresses("192.0.2.0", 20), addresses("2001:db8:ffff::1", 20)...)
 	r.watch(neighbor.Config{Interfaces: r.both(), Targets: targets, Settle: patience})
 	r.until("first view", func(*model.Observations) bool { return true })
 	r.must(r.Backends[0].Interface.SetDown())
