@@ -29,7 +29,7 @@ const healthPort = 9000
 
 // checkOf is a quick health check.
 func checkOf(kind string, more ...string) string {
-	return fmt.Sprintf("[pool.health]\ntype = %q\ninterval = \"100ms\"\ntimeout = \"100ms\"\nrise = 2\nfall = 3\n", kind) + strings.Join(more, "\n") + "\n"
+	return fmt.Sprintf("[pool.health]\ntype = %q\ninterval = \"500ms\"\ntimeout = \"500ms\"\nrise = 2\nfall = 3\n", kind) + strings.Join(more, "\n") + "\n"
 }
 
 // standing is what the checks of each backend of a service say, by name.
