@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -116,7 +117,7 @@ func (s *Server) Add(cfg Config) (*Session, error) {
 	if s.byPeer[cfg.Peer] != nil {
 		return nil, fmt.Errorf("BFD: there is a session with %s", cfg.Peer)
 	}
-	mine := uint32(0)
+	mine := cfg.Number
 	for mine == 0 || s.byNumber[mine] != nil {
 		mine = rand.Uint32()
 	}
@@ -187,17 +188,27 @@ func hops(control []byte) int {
 }
 
 // Close ends all sessions in order.
-func (s *Server) Close() error {
+func (s *Server) Close() error { return s.end((*Session).Close) }
+
+// Leave ends all sessions without a word, for a successor that resumes them, for
+// which the peers are asked to wait so long.
+func (s *Server) Leave(wait time.Duration) error {
+	return s.end(func(session *Session) { session.Leave(wait) })
+}
+
+func (s *Server) end(session func(*Session)) error {
 	s.mu.Lock()
 	s.closed = true
 	sessions := make([]*Session, 0, len(s.byPeer))
-	for _, session := range s.byNumber {
-		sessions = append(sessions, session)
+	for _, one := range s.byNumber {
+		sessions = append(sessions, one)
 	}
 	s.mu.Unlock()
-	for _, session := range sessions {
-		session.Close()
+	var ended sync.WaitGroup
+	for _, one := range sessions {
+		ended.Go(func() { session(one) })
 	}
+	ended.Wait()
 	var errs []error
 	for _, l := range s.listeners {
 		errs = append(errs, l.Close())

@@ -18,6 +18,13 @@ type Config struct {
 	Local      netip.Addr // to send from; the zero Addr: by the routing table
 	Interval   time.Duration
 	Multiplier int
+	// Number is the session's own discriminator. A process that comes after
+	// another goes on with its sessions by giving them the same numbers.
+	Number uint32
+	// Resume goes on with the session of an earlier process, if the peer takes it
+	// to be up still: nothing is said before it was heard of, or has not been for
+	// the detection time.
+	Resume bool
 	// Changed is told of every change between up and not up, on the session's own
 	// goroutine.
 	Changed func(up bool, why string)
@@ -39,6 +46,7 @@ type Session struct {
 	mine   uint32
 	in     chan packet
 	quit   chan struct{}
+	leave  chan time.Duration
 	done   chan struct{}
 	once   sync.Once
 
@@ -50,6 +58,7 @@ type Session struct {
 	state     State
 	diag      diagnostic
 	yours     uint32
+	resuming  bool
 	polling   bool          // a poll sequence is under way
 	desiredTX time.Duration // as we say
 	remoteRX  time.Duration // the least that the peer wants between our packets
@@ -59,8 +68,8 @@ type Session struct {
 
 func newSession(s *Server, cfg Config, mine uint32) *Session {
 	return &Session{
-		server: s, cfg: cfg, mine: mine, in: make(chan packet, 16), quit: make(chan struct{}), done: make(chan struct{}),
-		state: Down, desiredTX: max(cfg.Interval, slowInterval), remoteRX: time.Microsecond,
+		server: s, cfg: cfg, mine: mine, in: make(chan packet, 16), quit: make(chan struct{}), leave: make(chan time.Duration), done: make(chan struct{}),
+		state: Down, resuming: cfg.Resume, desiredTX: max(cfg.Interval, slowInterval), remoteRX: time.Microsecond,
 		status: Status{State: Down, Since: time.Now()},
 	}
 }
@@ -79,16 +88,58 @@ func (s *Session) Close() {
 	<-s.done
 }
 
+// Leave ends the session without a word, for a successor that is to resume it:
+// for so long the peer is to wait. It is asked to before (RFC 5880, section
+// 6.8.3), if it answers soon.
+func (s *Session) Leave(wait time.Duration) {
+	select {
+	case s.leave <- wait:
+	case <-s.done:
+	}
+	<-s.done
+}
+
+// pollFor is how long a peer is waited for that is asked for patience.
+const pollFor = 500 * time.Millisecond
+
+// patience asks the peer to take nothing for a sign of death for so long.
+func (s *Session) patience(wait time.Duration) {
+	if s.state != Up {
+		return
+	}
+	s.desiredTX, s.polling = max(wait/time.Duration(s.cfg.Multiplier), s.desiredTX).Truncate(time.Microsecond), true
+	deadline := time.NewTimer(pollFor)
+	defer deadline.Stop()
+	again := time.NewTicker(pollFor / 10)
+	defer again.Stop()
+	for s.polling && s.state == Up {
+		s.send(false)
+		select {
+		case p := <-s.in:
+			s.receive(&p)
+		case <-again.C:
+		case <-s.quit:
+			return
+		case <-deadline.C:
+			return
+		}
+	}
+}
+
 // run is the session's life.
 func (s *Session) run() {
 	send := time.NewTimer(0)
 	defer send.Stop()
+	if s.resuming {
+		send.Reset(time.Duration(s.cfg.Multiplier) * s.cfg.Interval)
+	}
 	expire := time.NewTimer(time.Hour)
 	expire.Stop()
 	defer expire.Stop()
 	for {
 		select {
 		case <-send.C:
+			s.resuming = false
 			s.send(false)
 			send.Reset(s.interval())
 		case p := <-s.in:
@@ -109,14 +160,22 @@ func (s *Session) run() {
 			if s.state == Init || s.state == Up {
 				s.become(Down, diagExpired, "nothing has come for "+s.detect().String())
 			}
+		case wait := <-s.leave:
+			s.patience(wait)
+			s.hangUp()
+			return
 		case <-s.quit:
 			s.state, s.diag, s.polling = AdminDown, diagAdminDown, false
 			s.send(false)
-			if s.conn != nil {
-				s.conn.Close()
-			}
+			s.hangUp()
 			return
 		}
+	}
+}
+
+func (s *Session) hangUp() {
+	if s.conn != nil {
+		s.conn.Close()
 	}
 }
 
@@ -145,7 +204,11 @@ func (s *Session) receive(p *packet) {
 	if p.final {
 		s.polling = false
 	}
+	resuming := s.resuming
+	s.resuming = false
 	switch {
+	case resuming && p.state == Up && p.yours == s.mine:
+		s.become(Up, diagNone, "")
 	case p.state == AdminDown:
 		if s.state != Down {
 			s.become(Down, diagNeighborDown, "the peer has ended it")

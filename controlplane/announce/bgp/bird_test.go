@@ -126,11 +126,22 @@ func TestPassive(t *testing.T) {
 // TestRestart leaves and comes back: the router's kernel has the route all the
 // time. A speaker that closes takes its routes with it.
 func TestRestart(t *testing.T) {
+	t.Run("plain", func(t *testing.T) { restart(t, "", config()) })
+	t.Run("BFD", func(t *testing.T) {
+		restart(t, "bfd on;", config(func(b *model.BGP) { b.Peers[0].BFD.Enabled = true }))
+	})
+}
+
+func restart(t *testing.T, options string, cfg model.BGP) {
 	w := newWorld(t)
-	b := w.bird(`protocol bgp four from fairlead { neighbor 198.18.0.1 as 65010; graceful restart on; }`)
-	first := w.speak(config(), Options{})
+	b := w.bird(`
+protocol bfd { interface "*" { min rx interval 300 ms; min tx interval 300 ms; multiplier 3; }; }
+protocol bgp four from fairlead { neighbor 198.18.0.1 as 65010; graceful restart on; ` + options + ` }
+`)
+	first := w.speak(cfg, Options{})
 	w.must(first.Set(told(vip4)))
 	w.hops(vip4, own4)
+	w.until("BFD is up, where there is any", func() bool { return first.Peers()[0].BFD.State != "down" && first.Peers()[0].BFD.State != "init" })
 	changes := w.watchRoute(vip4)
 
 	w.must(first.Leave())
@@ -140,7 +151,7 @@ func TestRestart(t *testing.T) {
 		return strings.Contains(out, "Neighbor graceful restart active") || strings.Contains(out, "stale")
 	})
 	w.hops(vip4, own4)
-	second := w.speak(config(), Options{Restarted: true})
+	second := w.speak(cfg, Options{Restarted: true})
 	other := netip.MustParseAddr("203.0.113.2")
 	w.must(second.Set(told(vip4, other)))
 	w.hops(other, own4)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"hash/fnv"
 	"io"
 	"net/netip"
 	"os"
@@ -123,14 +124,19 @@ func (p *peer) add(address netip.Addr) {
 		p.speaker.log.Error("BGP peer cannot be added", "peer", p.cfg.Name(), "address", address, "error", err)
 		p.history.fail(err.Error())
 		p.address = netip.Addr{}
+		return
+	}
+	if p.speaker.restarted {
+		p.watch(true)
 	}
 }
 
 // watch begins a BFD session with the peer, when its BGP session stands: routers
-// begin theirs then, or begin it anew. That it goes down is logged and shown, and
+// begin theirs then, or begin it anew. After a restart, the one that there was is
+// resumed before that. That it goes down is logged and shown, and
 // no more: the router hears of it in the session itself and decides, and BGP
 // notices by itself when the router is gone.
-func (p *peer) watch() {
+func (p *peer) watch(resume bool) {
 	if !p.cfg.BFD.Enabled || p.bfd != nil {
 		return
 	}
@@ -138,6 +144,7 @@ func (p *peer) watch() {
 	var err error
 	p.bfd, err = p.speaker.bfd.Add(bfd.Config{
 		Peer: p.address, Local: p.cfg.Source, Interval: p.cfg.BFD.Interval, Multiplier: p.cfg.BFD.Multiplier,
+		Number: p.number(), Resume: resume,
 		Changed: func(up bool, why string) {
 			if up {
 				log.Info("BFD session up", "peer", name)
@@ -149,6 +156,13 @@ func (p *peer) watch() {
 	if err != nil {
 		log.Error("no BFD with the peer", "peer", name, "error", err)
 	}
+}
+
+// number is the discriminator of the BFD session: the same after a restart.
+func (p *peer) number() uint32 {
+	h := fnv.New32a()
+	fmt.Fprint(h, p.speaker.cfg.RouterID, p.address)
+	return h.Sum32()
 }
 
 // unwatch ends the BFD session; the router draws no conclusion from that.

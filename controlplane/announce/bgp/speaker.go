@@ -74,7 +74,7 @@ func New(cfg model.BGP, o Options) (*Speaker, error) {
 	go s.server.Serve()
 	if err := s.start(); err != nil {
 		s.server.Stop()
-		return nil, errors.Join(err, s.endBFD())
+		return nil, errors.Join(err, s.endBFD(false))
 	}
 	for i := range cfg.Peers {
 		p := &cfg.Peers[i]
@@ -91,9 +91,12 @@ func (s *Speaker) needBFD(peers []model.BGPPeer) (err error) {
 	return err
 }
 
-func (s *Speaker) endBFD() error {
-	if s.bfd == nil {
+func (s *Speaker) endBFD(graceful bool) error {
+	switch {
+	case s.bfd == nil:
 		return nil
+	case graceful && s.cfg.GracefulRestart:
+		return s.bfd.Leave(s.cfg.RestartTime)
 	}
 	return s.bfd.Close()
 }
@@ -276,8 +279,8 @@ func (s *Speaker) end(graceful bool) error {
 	s.mu.Unlock()
 	s.searches.Wait()
 	s.sniffer()
-	// First: routers that hear that BFD is ended draw no conclusion from it.
-	failed := s.endBFD()
+	// First: routers are not to take what follows for the death of the node.
+	failed := s.endBFD(graceful)
 	err := s.server.StopBgp(context.Background(), &api.StopBgpRequest{AllowGracefulRestart: graceful})
 	s.muted.Store(true) // of what follows it says only that BGP has ended already
 	s.server.Stop()     // what is left of it

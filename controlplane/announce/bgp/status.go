@@ -106,9 +106,10 @@ func (s *Speaker) peerChanged(e *apiutil.WatchEventMessage_PeerEvent, _ time.Tim
 	}
 	reason := e.Peer.State.DisconnectMessage
 	p.history.move(now)
-	if now == Established {
-		p.watch()
-	} else {
+	switch {
+	case now == Established:
+		p.watch(false)
+	case was == Established:
 		p.unwatch()
 	}
 	switch {
@@ -192,10 +193,7 @@ func (s *Speaker) Peers() []Peer {
 	out := make([]Peer, 0, len(s.peers))
 	for _, p := range s.peers {
 		h := &p.history
-		v := Peer{Name: p.cfg.Name(), Address: p.address, ASN: p.cfg.ASN, State: h.state, Since: h.since, Ups: h.ups, LastError: h.err, ErrorAt: h.errorAt}
-		if p.cfg.Unnumbered() && !p.address.IsValid() {
-			v.State = Searching
-		}
+		v := Peer{Name: p.cfg.Name(), Address: p.address, ASN: p.cfg.ASN, State: p.state(), Since: h.since, Ups: h.ups, LastError: h.err, ErrorAt: h.errorAt}
 		if !s.closed && p.address.IsValid() {
 			p.look(&v)
 		}
@@ -257,4 +255,23 @@ func (s *Speaker) Established() int {
 		}
 	}
 	return n
+}
+
+// Sessions are the states of all sessions, by the names of their peers.
+func (s *Speaker) Sessions() map[string]State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[string]State, len(s.peers))
+	for name, p := range s.peers {
+		all[name] = p.state()
+	}
+	return all
+}
+
+// state is the session's state.
+func (p *peer) state() State {
+	if p.cfg.Unnumbered() && !p.address.IsValid() {
+		return Searching
+	}
+	return p.history.state
 }

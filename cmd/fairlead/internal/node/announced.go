@@ -3,9 +3,12 @@ package node
 import (
 	"context"
 	"errors"
+	"slices"
+	"strings"
 	"time"
 
 	"fairlead/controlplane/announce"
+	"fairlead/controlplane/announce/bgp"
 	"fairlead/controlplane/api"
 )
 
@@ -101,4 +104,24 @@ func (n *Node) moved(ctx context.Context, from announce.Phase) (api.DrainState, 
 		}
 	}
 	return n.DrainState(ctx)
+}
+
+// conditions are what is not as it is wanted, each with what it is about.
+func (a *announcer) conditions() (list [][2]string) {
+	a.mu.Lock()
+	phase, speaker := a.drain.phase, a.speaker
+	a.mu.Unlock()
+	if phase != announce.InService {
+		list = append(list, [2]string{"node", "it is out of service: " + string(phase)})
+	}
+	if speaker == nil {
+		return list
+	}
+	for name, state := range speaker.Sessions() {
+		if state != bgp.Established {
+			list = append(list, [2]string{"BGP peer " + name, "the session is " + string(state)})
+		}
+	}
+	slices.SortFunc(list, func(a, b [2]string) int { return strings.Compare(a[0], b[0]) })
+	return list
 }

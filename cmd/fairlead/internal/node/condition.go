@@ -34,6 +34,9 @@ func (n *Node) judge(s *api.Summary, missing []string) {
 	if s.Data.PID != 0 && s.Generation.Acknowledged < s.Generation.Published {
 		condition(s, api.HealthDegraded, "generation", "%d is published, %d is what every worker decides by", s.Generation.Published, s.Generation.Acknowledged)
 	}
+	for _, c := range n.announce.conditions() {
+		condition(s, api.HealthDegraded, c[0], "%s", c[1])
+	}
 	for _, c := range s.Desired.Conditions {
 		condition(s, api.HealthDegraded, "desired state", "%s", c.Message)
 	}
