@@ -119,8 +119,11 @@ func (f *captureFlags) capture(ctx context.Context, client *api.Client, out, not
 	s := &captured{flags: f, out: out, notes: notes}
 	err := client.Capture(ctx, query, s.take)
 	interrupted := ctx.Err() != nil && errors.Is(err, context.Canceled)
-	if interrupted || err == nil && s.end == nil {
+	if interrupted {
 		err = nil
+	}
+	if _, said := errors.AsType[*api.Error](err); err != nil && !said && s.begun && !s.failed {
+		err = fmt.Errorf("the connection to the node was lost; %d frames were captured: %w", s.frames, err)
 	}
 	if closed := s.close(); err == nil {
 		err = closed
@@ -145,12 +148,21 @@ type captured struct {
 	out, notes io.Writer
 	file       *os.File           // nil: standard output, or none
 	writer     capturefile.Writer // nil: packets are written in lines
+	begun      bool
+	failed     bool // what came could not be written
 	frames     int
 	end        *api.CaptureEnd
 }
 
 func (s *captured) take(c *api.CaptureChunk) error {
+	err := s.put(c)
+	s.failed = err != nil
+	return err
+}
+
+func (s *captured) put(c *api.CaptureChunk) error {
 	if c.Begun != nil {
+		s.begun = true
 		if err := s.begin(c.Begun); err != nil {
 			return err
 		}

@@ -232,6 +232,16 @@ func TestCaptureOutput(t *testing.T) {
 			t.Errorf("%d packets in the file", n)
 		}
 	})
+	t.Run("disk full", func(t *testing.T) {
+		many := api.CaptureChunk{Packets: make([]api.Packet, 1000)}
+		for i := range many.Packets {
+			many.Packets[i] = somePacket()
+		}
+		err := captureFlagsFor("/dev/full").capture(t.Context(), answering(t, nil, begun, many, end), &out, &notes)
+		if err == nil || err.Error() != "write /dev/full: no space left on device" {
+			t.Errorf("%v", err)
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "x.pcap")
 		refusal := map[string]any{"error": map[string]any{"code": "too_many", "message": "2 captures are under way already"}}
