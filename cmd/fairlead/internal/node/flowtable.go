@@ -22,7 +22,7 @@ const (
 	recordsAtOnce = 2048
 	pauseFactor   = 2
 	workAtOnce    = time.Millisecond
-	pauseMost     = 50 * time.Millisecond
+	pauseMost     = 5 * time.Millisecond
 
 	// listsAtOnce is how many may look through it at a time.
 	listsAtOnce = 4
