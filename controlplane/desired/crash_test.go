@@ -273,7 +273,7 @@ func TestNewerFormat(t *testing.T) {
 }
 
 // TestTwoWriters: a store that finds another's version where its own should go
-// leaves it alone.
+// leaves it alone, and says so; when it is asked again, its own is the latest.
 func TestTwoWriters(t *testing.T) {
 	files := newMemoryFiles()
 	one := newRig(t, Config{files: files})
@@ -284,7 +284,14 @@ func TestTwoWriters(t *testing.T) {
 	one.refused(declaration(SourceAPI, state(pool("one", 2))), Request{},
 		"the change cannot be written to the state directory and does not take effect: another process has written to the state directory: there is a version 2 that is not ours")
 	two.restart()
-	if len(two.Current().State.Pools) != 2 {
-		t.Errorf("%+v", two.Current().State)
+	if p := two.Current().State.Pools; len(p) != 2 || p[1].Name != "two" {
+		t.Errorf("%+v", p)
+	}
+	if n := one.declare(SourceAPI, state(pool("one", 2)), Request{}).Version.Number; n != 3 {
+		t.Errorf("version %d", n)
+	}
+	two.restart()
+	if p := two.Current().State.Pools; len(p) != 2 || p[1].Name != "one" {
+		t.Errorf("%+v", p)
 	}
 }

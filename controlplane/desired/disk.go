@@ -82,9 +82,13 @@ func (d *disk) commit(v *Version, declarations map[string]*Declaration, fresh bo
 	if err := d.prepare(); err != nil {
 		return err
 	}
+	there, err := d.fs.List(declarationsDir)
+	if err != nil {
+		return err
+	}
 	for _, decl := range declarations {
 		name := decl.ref().file()
-		if d.have[name] {
+		if d.have[name] && slices.Contains(there, name) {
 			continue
 		}
 		if err := d.put(declarationsDir, name, decl.content()); err != nil {
@@ -103,6 +107,21 @@ func (d *disk) commit(v *Version, declarations map[string]*Declaration, fresh bo
 		}
 	}
 	return d.put(versionsDir, name, data)
+}
+
+// highest is the highest number of a version that is there, 0 when there is none
+// or it cannot be found out.
+func (d *disk) highest() (number uint64) {
+	names, err := d.fs.List(versionsDir)
+	if err != nil {
+		return 0
+	}
+	for _, name := range names {
+		if n, err := strconv.ParseUint(name, 10, 64); err == nil && versionFile(n) == name {
+			number = max(number, n)
+		}
+	}
+	return number
 }
 
 // revoke takes a version back that did not come into force.

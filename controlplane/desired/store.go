@@ -369,7 +369,9 @@ func (s *Store) force(next *whole) error {
 		return &StoreError{err}
 	}
 	if err := s.disk.commit(v, next.declarations, true); err != nil {
-		if !errors.Is(err, errForeign) {
+		if errors.Is(err, errForeign) {
+			s.next = max(s.next, s.disk.highest()+1) // who asks again means it
+		} else {
 			s.revoke(v.Number)
 		}
 		s.report()
