@@ -142,12 +142,7 @@ func (d *disk) prune(drop []uint64, keep []*Version) error {
 			errs = append(errs, err)
 		}
 	}
-	used := map[string]bool{}
-	for _, v := range keep {
-		for _, r := range v.refs() {
-			used[r.file()] = true
-		}
-	}
+	used := usedBy(keep)
 	var gone []string
 	for _, name := range slices.Sorted(maps.Keys(d.have)) {
 		if !used[name] {

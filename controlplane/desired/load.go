@@ -14,7 +14,6 @@ type loaded struct {
 	versions []*Version // that can be read, oldest first
 	highest  uint64     // number that was ever seen
 	notes    []string   // what could not be used, and what became of it
-	aside    bool       // something was set aside
 }
 
 // load reads the versions of the directory, which need not be there. A damaged
@@ -29,7 +28,6 @@ func (d *disk) load() (*loaded, error) {
 	for _, name := range names {
 		number, err := strconv.ParseUint(name, 10, 64)
 		if err != nil || versionFile(number) != name {
-			d.leftover(versionsDir, name)
 			continue
 		}
 		l.highest = max(l.highest, number)
@@ -49,13 +47,6 @@ func (d *disk) load() (*loaded, error) {
 	return l, nil
 }
 
-// leftover removes what a process that died was about to write.
-func (d *disk) leftover(dir, name string) {
-	if strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".new") {
-		d.fs.Remove(dir + "/" + name) // tried again at the next start
-	}
-}
-
 func (l *loaded) note(format string, args ...any) {
 	l.notes = append(l.notes, fmt.Sprintf(format, args...))
 }
@@ -63,7 +54,6 @@ func (l *loaded) note(format string, args ...any) {
 // remove sets a version aside that cannot be used.
 func (l *loaded) remove(d *disk, number uint64, why error) {
 	to, err := d.setAside(versionsDir, versionFile(number))
-	l.aside = true
 	if err != nil {
 		l.note("version %d is unusable (%v) and cannot be set aside: %v", number, why, err)
 		return
@@ -122,31 +112,48 @@ func (d *disk) whole(v *Version, parse Parser) (*whole, error) {
 	return w, nil
 }
 
-// tidy notes which declarations are stored, and removes those that no version
-// refers to and nothing that was set aside could.
-func (d *disk) tidy(l *loaded) error {
+// known notes which declarations of the versions are stored.
+func (d *disk) known(versions []*Version) error {
 	names, err := d.fs.List(declarationsDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	used := usedBy(versions)
+	for _, name := range names {
+		if used[name] {
+			d.have[name] = true
+		}
+	}
+	return nil
+}
+
+// usedBy are the files of the declarations that versions refer to.
+func usedBy(versions []*Version) map[string]bool {
 	used := map[string]bool{}
-	for _, v := range l.versions {
+	for _, v := range versions {
 		for _, r := range v.refs() {
 			used[r.file()] = true
 		}
 	}
-	for _, name := range names {
-		switch {
-		case used[name]:
-			d.have[name] = true
-		case strings.HasPrefix(name, "."):
-			d.leftover(declarationsDir, name)
-		case !l.aside:
-			err = errors.Join(err, d.fs.Remove(declarationsDir+"/"+name))
+	return used
+}
+
+// sweep removes what a process that died was about to write and, if orphans may
+// go, the declarations that no version refers to. Nobody else may be writing.
+func (d *disk) sweep(versions []*Version, orphans bool) error {
+	var errs []error
+	used := usedBy(versions)
+	for _, dir := range []string{versionsDir, declarationsDir} {
+		names, err := d.fs.List(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		for _, name := range names {
+			leftover := strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".new")
+			if leftover || orphans && dir == declarationsDir && !used[name] {
+				errs = append(errs, d.fs.Remove(dir+"/"+name))
+			}
 		}
 	}
-	return err
+	return errors.Join(errs...)
 }

@@ -57,6 +57,7 @@ type Store struct {
 	next     uint64     // number of the next version
 	publish  Publisher  // nil before Attach
 	unstored bool       // the current version is not on disk
+	damaged  bool       // some version could not be used at the start
 	revoked  []uint64   // versions that are still on disk though they never came into force
 	again    time.Time  // when what failed in the background is tried again
 	status   atomic.Pointer[Status]
@@ -133,8 +134,9 @@ func (s *Store) load() {
 	if len(l.notes) > 0 {
 		s.why.set(Damaged, l.notes[len(l.notes)-1])
 	}
-	if err := s.disk.tidy(l); err != nil {
-		s.cfg.Log.Warn("state directory cannot be tidied up", "directory", s.cfg.Directory, "error", err)
+	s.damaged = len(l.notes) > 0
+	if err := s.disk.known(l.versions); err != nil {
+		s.cfg.Log.Warn("state directory cannot be read", "directory", s.cfg.Directory, "error", err)
 	}
 }
 
@@ -153,6 +155,10 @@ func (s *Store) Attach(publish Publisher) {
 		s.why.clear(NotStored)
 	}
 	s.trim()
+	// What could not be used may refer to declarations that nothing else does.
+	if err := s.disk.sweep(s.history, !s.damaged); err != nil {
+		s.cfg.Log.Warn("state directory cannot be tidied up", "directory", s.cfg.Directory, "error", err)
+	}
 	s.report()
 }
 
