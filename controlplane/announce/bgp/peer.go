@@ -60,6 +60,12 @@ func readPasswords(peers []model.BGPPeer) ([]string, error) {
 	return passwords, nil
 }
 
+// CheckPassword says what is wrong with a password file.
+func CheckPassword(file string) error {
+	_, err := readPassword(file)
+	return err
+}
+
 // readPassword reads a file with one line.
 func readPassword(file string) (string, error) {
 	f, err := os.Open(file)

@@ -50,6 +50,7 @@ func Machine(cfg *configs.Config) []Finding {
 	c.memory()
 	c.metrics()
 	c.health()
+	c.bgp()
 	slices.SortStableFunc(c.found, func(a, b Finding) int { return cmp.Compare(a.Level, b.Level) })
 	return c.found
 }
