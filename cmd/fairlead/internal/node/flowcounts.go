@@ -95,23 +95,6 @@ func (n *Node) FlowCounts(ctx context.Context) (*FlowCounts, error) {
 	return c, nil
 }
 
-// countWait is how long those who want numbers beside others wait for flows to
-// be counted.
-const countWait = 5 * time.Second
-
-// countedFlows counts flows for those who can do without; then it is nil, and
-// its methods know no number.
-func (n *Node) countedFlows(ctx context.Context) *FlowCounts {
-	ctx, cancel := context.WithTimeout(ctx, countWait)
-	defer cancel()
-	c, err := n.FlowCounts(ctx)
-	if err != nil {
-		n.log.Debug("flows are not counted", "error", err)
-		return nil
-	}
-	return c
-}
-
 // group is what flows are counted by: of each kind, something in the table.
 type group struct {
 	id   uint32
