@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -65,15 +66,14 @@ func serveRouter(t *testing.T, r *Router) (c *Client, stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- serve(ctx, Config{Socket: socket}, r) }()
-	done := false
+	var once sync.Once
 	stop = func() {
-		if !done {
+		once.Do(func() {
 			cancel()
-			done = true
 			if err := <-ended; err != nil {
 				t.Error(err)
 			}
-		}
+		})
 	}
 	t.Cleanup(stop)
 	c = NewClient(socket)
