@@ -36,6 +36,7 @@ demo: need-root build ## show all methods at work, in namespaces of this machine
 
 test: need-root lint ## run the linters, all tests, and every fuzz target for a short time; needs root
 	.ci/need-prometheus
+	.ci/need-systemd
 	@.ci/need-routers
 	.ci/need-network-tools
 	$(GO) test -count=1 -timeout=10m ./...
@@ -43,6 +44,7 @@ test: need-root lint ## run the linters, all tests, and every fuzz target for a 
 
 race: need-root ## run all tests with the race detector; needs root and a C compiler
 	.ci/need-prometheus
+	.ci/need-systemd
 	@.ci/need-routers
 	.ci/need-network-tools
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout=20m ./...

@@ -1,7 +1,10 @@
 package configs
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -33,12 +36,21 @@ func TestServiceUnit(t *testing.T) {
 		}
 	}
 	for key, want := range map[string]string{
-		"[Service]Type":            "exec",
+		"[Service]Type":         "notify",
+		"[Service]NotifyAccess": "main",
+		"[Service]WatchdogSec":  "10",
+
+		"[Service]FileDescriptorStoreMax":      "512",
+		"[Service]FileDescriptorStorePreserve": "restart",
+		"[Service]RuntimeDirectory":            "fairlead",
+		"[Service]RuntimeDirectoryPreserve":    "restart",
+		"[Service]StateDirectory":              "fairlead",
+
 		"[Service]ExecStart":       "/usr/local/sbin/fairlead run --config /etc/fairlead/fairlead.toml",
 		"[Service]User":            "fairlead",
 		"[Service]NoNewPrivileges": "yes",
 		"[Service]LimitMEMLOCK":    "infinity",
-		"[Service]KillMode":        "mixed",
+		"[Service]KillMode":        "process",
 	} {
 		if values[key] != want {
 			t.Errorf("%s is %q, want %q", key, values[key], want)
@@ -58,5 +70,28 @@ func TestServiceUnit(t *testing.T) {
 	}
 	if pin := Default().XDP.PinPath; !strings.Contains(values["[Service]ExecStartPre"], "mkdir -p -m 0700 "+pin+" && chown -R fairlead:fairlead "+pin) {
 		t.Errorf("the unit does not prepare the default pin path %s", pin)
+	}
+}
+
+// TestServiceUnitVerifies has systemd itself read the unit, and weigh how much a
+// process of it could do.
+func TestServiceUnitVerifies(t *testing.T) {
+	text, err := os.ReadFile("fairlead.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The program and its user need not be installed for that.
+	unit := strings.ReplaceAll(string(text), "/usr/local/sbin/fairlead", "/bin/true")
+	unit = strings.NewReplacer("User=fairlead", "User=nobody", "Group=fairlead", "Group=nogroup").Replace(unit)
+	path := filepath.Join(t.TempDir(), "fairlead.service")
+	if err := os.WriteFile(path, []byte(unit), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("systemd-analyze", "verify", "--man=no", path).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("systemd-analyze verify: %v\n%s", err, out)
+	}
+	const most = 52 // per cent of what a process without any restriction could do
+	if out, err := exec.Command("systemd-analyze", "security", "--offline=true", fmt.Sprintf("--threshold=%d", most), path).CombinedOutput(); err != nil {
+		t.Errorf("systemd-analyze security: %v\n%s", err, out)
 	}
 }

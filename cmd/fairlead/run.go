@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"fairlead/cmd/fairlead/internal/node"
 	"fairlead/cmd/fairlead/internal/preflight"
 	"fairlead/cmd/fairlead/internal/succession"
+	"fairlead/cmd/fairlead/internal/systemd"
 	"fairlead/configs"
 	"fairlead/controlplane/api"
 	"fairlead/controlplane/desired"
@@ -76,7 +78,14 @@ func run(path, state string, socket *string) error {
 	if err != nil {
 		return err
 	}
-	o := node.Options{Rest: restSocket(wanted.Config.API.Socket)}
+	manager, err := systemd.Find()
+	if err != nil {
+		log.Warn("the service manager is not told anything", "error", err)
+	}
+	o := node.Options{Rest: restSocket(wanted.Config.API.Socket), Kept: systemd.Kept()}
+	if manager != nil {
+		o.Keeper, o.Working = manager, manager.Working
+	}
 	if before != nil {
 		if o.Left, err = before.Prepared(); err != nil {
 			return err
@@ -106,7 +115,7 @@ func run(path, state string, socket *string) error {
 		}
 		n.Follow(wanted)
 		u := newUpgrader(n, log, failed)
-		err = serve(ctx, n, wanted, &cfg.API, reload, logs.last, u, upgrades, before)
+		err = serve(ctx, n, wanted, &cfg.API, reload, logs.last, u, upgrades, before, manager)
 		succeeded, is := errors.AsType[*succeededError](err)
 		if !is && err != nil && n.Adopted() {
 			// The data process forwarded before this process came, and goes on.
@@ -114,7 +123,7 @@ func run(path, state string, socket *string) error {
 			return errors.Join(err, left)
 		}
 		if !is {
-			return errors.Join(err, n.Close())
+			return errors.Join(err, manager.Send(nil, "STOPPING=1"), n.Close())
 		}
 		// Another process takes over what this one leaves, or this one does.
 		if o.Left, err = n.Leave(); err != nil {
@@ -122,7 +131,8 @@ func run(path, state string, socket *string) error {
 		}
 		if err = giveWay(succeeded.heir, o.Left); err == nil {
 			log.Info("the next control process has taken over", "pid", succeeded.heir.PID)
-			return nil
+			err = manager.Send(nil, fmt.Sprintf("MAINPID=%d", succeeded.heir.PID))
+			return errors.Join(err, manager.Barrier())
 		}
 		log.Error("upgrade failed", "error", err)
 		failed, before = err.Error(), nil
@@ -156,7 +166,7 @@ func lookBeforeRunning(cfg *configs.Config, log *slog.Logger) error {
 
 // serve runs the node's parts until ctx ends or one of them fails.
 // A process before this one is told when they run.
-func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *configs.API, reload <-chan os.Signal, logs *logging.Logs, u *upgrader, upgrades <-chan os.Signal, before *succession.Predecessor) error {
+func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *configs.API, reload <-chan os.Signal, logs *logging.Logs, u *upgrader, upgrades <-chan os.Signal, before *succession.Predecessor, manager *systemd.Manager) error {
 	log := logs.Logger()
 	ctx, stop := n.Linger(ctx)
 	defer stop()
@@ -187,9 +197,7 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *confi
 		parts = append(parts, func() error { return scraped.Serve(ctx) })
 		log.Info("metrics are served", "address", scraped.Addr())
 	}
-	if before != nil {
-		parts = append(parts, func() error { return succeed(ctx, before, admin, u) })
-	}
+	parts = append(parts, func() error { return begun(ctx, before, admin, u, manager) })
 	ended := make(chan error)
 	for _, part := range parts {
 		go func() { ended <- part() }()
@@ -205,9 +213,10 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *confi
 	return errors.Join(errs...)
 }
 
-// succeed tells the process before that this one has taken over, when it
-// answers, and replaces the data process after that.
-func succeed(ctx context.Context, before *succession.Predecessor, admin *configs.API, u *upgrader) error {
+// begun tells who waits for it that this process runs, when it answers: the
+// service manager, and the process before, whose data process is replaced after
+// that.
+func begun(ctx context.Context, before *succession.Predecessor, admin *configs.API, u *upgrader, manager *systemd.Manager) error {
 	for admin.Socket != "" {
 		conn, err := net.Dial("unix", admin.Socket)
 		if err == nil {
@@ -220,10 +229,17 @@ func succeed(ctx context.Context, before *succession.Predecessor, admin *configs
 		case <-time.After(5 * time.Millisecond):
 		}
 	}
-	if err := before.Ready(); err != nil {
-		return err
+	if before != nil {
+		if err := before.Ready(); err != nil {
+			return err
+		}
 	}
-	u.Renew()
+	if err := manager.Send(nil, "READY=1", "STATUS=forwarding, version "+node.Version); err != nil {
+		u.log.Warn("service manager", "error", err)
+	}
+	if before != nil {
+		u.Renew()
+	}
 	<-ctx.Done()
 	return nil
 }

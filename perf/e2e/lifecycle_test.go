@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -28,6 +29,7 @@ type lossless struct {
 	*world
 	counted *traffic.Counted
 	pings   *pingers
+	rate    int // of counted, a second
 }
 
 // rate is how many datagrams are sent a second.
@@ -41,13 +43,33 @@ const (
 	largeRings = "ring_size = 16384\nframes = 32768\n"
 )
 
-// newLossless starts a node and the traffic through it: so many TCP connections,
-// spread over four methods. Options are tables of the configuration.
+// losslessConfig says what to build.
+type losslessConfig struct {
+	connections int // spread over four methods
+	limit       time.Duration
+	rate        int                                  // datagrams a second; 0: rate
+	options     string                               // tables of the configuration
+	prepare     func(w *world) func(*exec.Cmd) error // gives the world's prepare; may be nil
+}
+
+// newLossless starts a node and the traffic through it.
 func newLossless(t *testing.T, connections int, limit time.Duration, options string) *lossless {
 	t.Helper()
-	w := newWorld(t, worldConfig{limit: limit})
+	return newLosslessWith(t, losslessConfig{connections: connections, limit: limit, options: options})
+}
+
+func newLosslessWith(t *testing.T, c losslessConfig) *lossless {
+	t.Helper()
+	connections := c.connections
+	w := newWorld(t, worldConfig{limit: c.limit})
 	w.config.PinPath = w.bpffs()
-	w.config.Options = options
+	w.config.Options = c.options
+	if c.prepare != nil {
+		w.prepare = c.prepare(w)
+	}
+	if c.rate == 0 {
+		c.rate = rate
+	}
 	sites := []*site{w.addSite(nat4), w.addSite(ipip4), w.addSite(nat6), w.addSite(gue6)}
 	count := w.topo.VIP4(len(sites) + 1)
 	pool := rig.Pool{Name: "count"}
@@ -58,7 +80,7 @@ func newLossless(t *testing.T, connections int, limit time.Duration, options str
 	w.config.Services = append(w.config.Services, rig.Service{Name: "count", VIP: count, Protocol: "udp", Port: countPort, Pool: "count", Method: "nat"})
 	w.serve()
 	w.start()
-	l := &lossless{world: w}
+	l := &lossless{world: w, rate: c.rate}
 	// All connections together say some 2,000 things a second.
 	l.pings = w.pingEvery(time.Duration(connections)*500*time.Microsecond, connections/len(sites), sites...)
 	w.must(w.node.UntilSpare(w.ctx))
@@ -68,10 +90,10 @@ func newLossless(t *testing.T, connections int, limit time.Duration, options str
 	}
 	var err error
 	l.counted, err = traffic.StartCounted(w.ctx, w.topo.Client.Host, traffic.CountedConfig{
-		Target: netip.AddrPortFrom(count, countPort), Flows: 64, Rate: rate,
+		Target: netip.AddrPortFrom(count, countPort), Flows: 64, Rate: c.rate,
 	}, countPort, sinks...)
 	w.must(err)
-	l.more(2000)
+	l.more(uint64(c.rate / 10))
 	return l
 }
 
@@ -86,7 +108,7 @@ func (l *lossless) more(n uint64) {
 // comes next hits the worker anywhere.
 func (l *lossless) sometime() {
 	l.t.Helper()
-	l.more(uint64(rate/20 + rand.IntN(rate/20)))
+	l.more(uint64(l.rate/20 + rand.IntN(l.rate/20)))
 }
 
 // end stops the traffic and demands that at most so many datagrams were lost,
@@ -108,7 +130,7 @@ func (l *lossless) end(most uint64) traffic.CountedReport {
 	full := lost(l.status())
 	if full > 0 {
 		l.t.Logf("rings were full %d times: this machine has not run the worker for a while", full)
-		if longest := l.pauses(); longest.Seconds()*rate > ringSize/2 {
+		if longest := l.pauses(); longest.Seconds()*float64(l.rate) > ringSize/2 {
 			l.t.Errorf("rings were full, and for %v nobody emptied them", longest)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os/exec"
 	"slices"
 	"strings"
 	"testing"
@@ -34,6 +35,7 @@ type world struct {
 	topo *lab.Topology
 	node *rig.Node
 
+	prepare func(*exec.Cmd) error // done to the node's command before it is started; may be nil
 	sites   []*site
 	config  rig.Config // what sites do not say
 	servers map[string]bool
@@ -256,7 +258,7 @@ func (w *world) start() {
 // startBinary is start with another binary.
 func (w *world) startBinary(binary string) {
 	w.t.Helper()
-	node, err := rig.Start(w.ctx, binary, w.t.TempDir(), w.topo.LB, w.text())
+	node, err := rig.StartPrepared(w.ctx, binary, w.t.TempDir(), w.topo.LB, w.text(), w.prepare)
 	w.node = node
 	w.t.Cleanup(func() {
 		if w.t.Failed() && w.node != nil {

@@ -93,6 +93,9 @@ func Ended(pid int) bool {
 
 // Kill kills a process with SIGKILL; one that has ended already is no error.
 func Kill(pid int) error {
+	if pid <= 0 {
+		return fmt.Errorf("%d is no process", pid)
+	}
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("kill process %d: %w", pid, err)
 	}

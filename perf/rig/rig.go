@@ -46,12 +46,19 @@ type Node struct {
 
 	mu      sync.Mutex
 	process *lab.Process
+	prepare func(*exec.Cmd) error
 }
 
 // Start runs fairlead on a host with the given configuration, keeping its
 // files in dir, and returns when it forwards.
 func Start(ctx context.Context, binary, dir string, host *lab.Host, toml string) (*Node, error) {
-	n := &Node{Binary: binary, Config: filepath.Join(dir, "fairlead.toml"), Socket: filepath.Join(dir, "fairlead.sock"), host: host}
+	return StartPrepared(ctx, binary, dir, host, toml, nil)
+}
+
+// StartPrepared is Start with something that is done to each command before it
+// is started.
+func StartPrepared(ctx context.Context, binary, dir string, host *lab.Host, toml string, prepare func(*exec.Cmd) error) (*Node, error) {
+	n := &Node{prepare: prepare, Binary: binary, Config: filepath.Join(dir, "fairlead.toml"), Socket: filepath.Join(dir, "fairlead.sock"), host: host}
 	n.client = api.NewClient(n.Socket)
 	if err := n.Write(toml); err != nil {
 		return nil, err
@@ -61,7 +68,16 @@ func Start(ctx context.Context, binary, dir string, host *lab.Host, toml string)
 
 // Launch starts the process, for the first time or after Stop.
 func (n *Node) Launch(ctx context.Context) error {
-	p, err := n.host.Start(exec.Command(n.Binary, append([]string{"run", "--config", n.Config, "--socket", n.Socket}, n.Args...)...))
+	cmd := exec.Command(n.Binary, append([]string{"run", "--config", n.Config, "--socket", n.Socket}, n.Args...)...)
+	if n.prepare != nil {
+		if err := n.prepare(cmd); err != nil {
+			return err
+		}
+	}
+	p, err := n.host.Start(cmd)
+	for _, f := range cmd.ExtraFiles {
+		f.Close()
+	}
 	if err != nil {
 		return err
 	}

@@ -124,7 +124,14 @@ func (n *Node) adopt(in *inherited, left []byte) error {
 		return err
 	}
 	n.data, in.data = in.data, nil
-	return n.steerTo()
+	if err := n.steerTo(); err != nil {
+		return err
+	}
+	if n.data != nil {
+		n.kept = true
+		n.keepAll()
+	}
+	return nil
 }
 
 func (n *Node) adoptCounters(workers int) error {

@@ -203,6 +203,14 @@ func (d *dataProcess) leave() {
 	}
 }
 
+// pid is the process that forwards, 0 when none lives.
+func (in *inherited) pid() int {
+	if in.data == nil {
+		return 0
+	}
+	return in.data.pid
+}
+
 // release closes all descriptors, and leaves the data process alone.
 func (in *inherited) release() {
 	if in.data != nil {

@@ -49,6 +49,9 @@ type Node struct {
 	started    time.Time
 
 	listener            *ipc.Listener // by which the next control process finds the data process; nil: there is none
+	keeper              Keeper
+	kept                bool // the keeper has the present sockets; guarded by mu
+	working             func()
 	background          sync.WaitGroup
 	owner               bool // of the interfaces: it has, or has had, their sockets
 	adopted             bool // it has taken over a data process that was there before
@@ -97,6 +100,13 @@ type Options struct {
 	// Rest is the path of the socket by which a data process is found whose
 	// control process is gone; "": it ends with its control process.
 	Rest string
+	// Keeper keeps descriptors in case both processes die; nil: nobody does. Kept
+	// is what it had kept when this process began, by name.
+	Keeper Keeper
+	Kept   map[string]int
+	// Working is called again and again while the node does what it is for; it
+	// may be nil.
+	Working func()
 	// Left is what Leave has returned in the process before; nil: there was none.
 	Left []byte
 }
@@ -105,7 +115,7 @@ type Options struct {
 // process that forwards without a control process. It does not forward before
 // Start, unless that process does.
 func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1), taps: newTaps(log)}
+	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1), taps: newTaps(log), keeper: opts.Keeper, working: opts.Working}
 	n.reconciler = controlplane.New(n)
 	n.serving = serving.New(n.reconciler, time.Now, n.served.tell)
 	if n.user, err = lookIdentity(cfg.Dataplane.User); err != nil {
@@ -116,7 +126,7 @@ func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err erro
 		return n, err
 	}
 	if in != nil {
-		pid := in.data.pid
+		pid := in.pid()
 		if err := n.adopt(in, opts.Left); err != nil {
 			in.release()
 			return n, errors.Join(fmt.Errorf("the data process that runs (pid %d) cannot be taken over, and goes on: %w", pid, err), n.leave())
@@ -125,8 +135,12 @@ func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err erro
 		if n.announce, err = newAnnouncer(n); err != nil {
 			return n, errors.Join(err, n.leave())
 		}
-		n.log.Info("the running data process is taken over", "pid", n.data.pid, "uid", n.data.ready.UID, "generation", n.image.generation,
-			"workers", len(n.workers), "version", n.data.ready.Version)
+		n.log.Info("the running data process is taken over", "pid", pid, "generation", n.image.generation, "workers", len(n.workers))
+		if n.listener == nil && opts.Rest != "" { // there was none to keep
+			if n.listener, err = ipc.Listen(opts.Rest); err != nil {
+				return n, errors.Join(err, n.leave())
+			}
+		}
 		return n, nil
 	}
 	defer func() {
@@ -164,8 +178,16 @@ func (n *Node) findInherited(opts Options) (*inherited, error) {
 		return nil, nil
 	}
 	in, err := inherit(opts.Rest, n.log)
-	if in == nil || err != nil {
+	if err != nil {
 		return nil, err
+	}
+	if in != nil {
+		closeKept(opts.Kept) // the same, once more
+	} else if in, err = inheritKept(opts.Kept); err != nil {
+		n.log.Error("nothing is gone on with", "error", err)
+	}
+	if in == nil {
+		return nil, nil
 	}
 	ports, err := lookPorts(n.cfg)
 	if err == nil {
@@ -175,8 +197,10 @@ func (n *Node) findInherited(opts Options) (*inherited, error) {
 		n.ports = ports
 		return in, nil
 	}
-	n.log.Warn("the running data process does not fit the configuration; it is ended and all connections are lost", "pid", in.data.pid, "reason", err)
-	in.data.stop()
+	n.log.Warn("the running data process does not fit the configuration; it is ended and all connections are lost", "pid", in.pid(), "reason", err)
+	if in.data != nil {
+		in.data.stop()
+	}
 	in.release()
 	return nil, nil
 }
@@ -337,6 +361,16 @@ func (n *Node) Run(ctx context.Context) error {
 // starts forwarding. Where a data process forwards already, it goes on by the
 // image it has until then, and is replaced if it ends.
 func (n *Node) Start(ctx context.Context) error {
+	n.mu.Lock()
+	if n.image.snapshot != nil && n.data == nil {
+		// Both processes have died, and this one was left everything. What it
+		// does not know yet can wait.
+		n.died, n.diedAt = true, time.Now()
+		if err := n.startData(); err != nil {
+			n.log.Error("data process does not start", "error", err)
+		}
+	}
+	n.mu.Unlock()
 	observed := make(chan error, 1)
 	go func() { observed <- n.observe(ctx) }()
 	for {
@@ -434,6 +468,10 @@ func (n *Node) begun() error {
 	if !d.rests {
 		n.pair()
 	}
+	if !n.kept {
+		n.kept = true
+		n.keepAll()
+	}
 	return nil
 }
 
@@ -483,6 +521,7 @@ func (n *Node) Close() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.dropSpare()
+	n.forgetAll()
 	switch {
 	case n.steer == nil:
 	case n.owner:

@@ -94,6 +94,11 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 	n.log.Debug("image in force", "generation", generation, "bytes", next.snapshot.Used(), "took", time.Since(begin))
 	n.pair()
 	n.tellSpare(nil, false)
+	if n.data != nil {
+		if err := n.keepImages(); err != nil {
+			n.log.Warn("the service manager does not keep the image", "error", err)
+		}
+	}
 	return old.close()
 }
 

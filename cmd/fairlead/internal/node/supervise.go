@@ -104,6 +104,7 @@ func (n *Node) newWatchdog() *watchdog {
 func (n *Node) tick(w *watchdog) {
 	n.checkWorkers(w)
 	n.tendSpare()
+	n.tellWorking()
 	if err := n.reconciler.Expire(); err != nil {
 		n.log.Error("drained backends could not be removed", "error", err)
 	}
@@ -147,6 +148,24 @@ func (n *Node) checkWorkers(w *watchdog) {
 	}
 }
 
+// idleWait is how long the node may be without a data process and still count as
+// working: it is replaced meanwhile.
+const idleWait = 10 * time.Second
+
+// tellWorking tells whoever watches that the node does what it is for: this
+// loop goes round, and workers do, or are about to be replaced.
+func (n *Node) tellWorking() {
+	if n.working == nil {
+		return
+	}
+	n.mu.Lock()
+	works := n.data != nil || time.Since(n.diedAt) < idleWait || n.portsMissing
+	n.mu.Unlock()
+	if works {
+		n.working()
+	}
+}
+
 // checkPorts rebinds everything when an interface was made anew or changed its
 // number of queues. While one is gone, the others go on.
 func (n *Node) checkPorts() {
@@ -182,6 +201,7 @@ func (n *Node) checkPorts() {
 // table and the image stay, so every flow goes on.
 func (n *Node) rebind(ports []port) error {
 	n.dropSpare()
+	n.kept = false
 	if n.data != nil {
 		n.data.stop()
 		n.data = nil
