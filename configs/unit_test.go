@@ -40,11 +40,10 @@ func TestServiceUnit(t *testing.T) {
 		"[Service]NotifyAccess": "main",
 		"[Service]WatchdogSec":  "10",
 
-		"[Service]FileDescriptorStoreMax":      "512",
-		"[Service]FileDescriptorStorePreserve": "restart",
-		"[Service]RuntimeDirectory":            "fairlead",
-		"[Service]RuntimeDirectoryPreserve":    "restart",
-		"[Service]StateDirectory":              "fairlead",
+		"[Service]FileDescriptorStoreMax":   "512",
+		"[Service]RuntimeDirectory":         "fairlead",
+		"[Service]RuntimeDirectoryPreserve": "restart",
+		"[Service]StateDirectory":           "fairlead",
 
 		"[Service]ExecStart":       "/usr/local/sbin/fairlead run --config /etc/fairlead/fairlead.toml",
 		"[Service]User":            "fairlead",
@@ -82,7 +81,7 @@ func TestServiceUnitVerifies(t *testing.T) {
 	}
 	// The program and its user need not be installed for that.
 	unit := strings.ReplaceAll(string(text), "/usr/local/sbin/fairlead", "/bin/true")
-	unit = strings.NewReplacer("User=fairlead", "User=nobody", "Group=fairlead", "Group=nogroup").Replace(unit)
+	unit = strings.NewReplacer("User=fairlead", "User=daemon", "Group=fairlead", "Group=daemon").Replace(unit)
 	path := filepath.Join(t.TempDir(), "fairlead.service")
 	if err := os.WriteFile(path, []byte(unit), 0o644); err != nil {
 		t.Fatal(err)
