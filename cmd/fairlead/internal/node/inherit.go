@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"syscall"
@@ -62,8 +63,10 @@ func (e *errServed) Error() string {
 func inherit(path string, log *slog.Logger) (*inherited, error) {
 	for deadline := time.Now().Add(busyWait); ; time.Sleep(20 * time.Millisecond) {
 		in, err := tryInherit(path, log)
-		if served := (*errServed)(nil); errors.As(err, &served) && time.Now().Before(deadline) {
-			continue // it may just be ending
+		served := (*errServed)(nil)
+		ending := errors.As(err, &served) || errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET)
+		if ending && time.Now().Before(deadline) {
+			continue // the control process that it serves, or the process itself, is just ending
 		}
 		return in, err
 	}
