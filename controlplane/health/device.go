@@ -24,6 +24,8 @@ const (
 	// IPv6. It is the smallest MTU of IPv6 itself (RFC 8200 section 5).
 	deviceMTU = 1280
 
+	deviceQueue = 4096 // packets that wait for us: thousands of checks may begin at a time
+
 	addrGenModeNone = 1 // IN6_ADDR_GEN_MODE_NONE of linux/if_link.h
 )
 
@@ -75,6 +77,9 @@ func (d *device) open(fd int) error {
 	}
 	if err := netlink.LinkSetMTU(link, deviceMTU); err != nil {
 		return fmt.Errorf("%s: MTU: %w", d.name, err)
+	}
+	if err := netlink.LinkSetTxQLen(link, deviceQueue); err != nil {
+		return fmt.Errorf("%s: queue: %w", d.name, err)
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("%s: up: %w", d.name, err)

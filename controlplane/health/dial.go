@@ -46,7 +46,12 @@ func (d *dialer) dial(ctx context.Context, network string, deadline time.Time) (
 	conn, err := n.DialContext(ctx, network, d.to.String())
 	if err != nil {
 		f.release()
-		return nil, plain(err, true)
+		return nil, f.result(plain(err, true))
+	}
+	if err := f.result(nil); err != nil && network == "tcp" {
+		conn.Close()
+		f.release()
+		return nil, err
 	}
 	if t, is := conn.(*net.TCPConn); is {
 		// Ends with a reset: nothing of the connection stays behind, here or on
@@ -74,6 +79,16 @@ type checkConn struct {
 	net.Conn
 	passage *passage
 	stop    func() bool
+}
+
+// Read is that of the connection. What is read without anything having gone
+// through the tunnel that it was to take is not the backend's.
+func (c *checkConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err = c.passage.result(err); err != nil {
+		n = 0
+	}
+	return n, err
 }
 
 func (c *checkConn) Close() error {

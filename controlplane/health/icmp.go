@@ -87,6 +87,7 @@ func (e *echo) ask(ctx context.Context, d *dialer) error {
 	}
 	defer s.forget(id)
 	source := d.source
+	var f *passage
 	if d.tunnel != nil {
 		if source, err = d.from(); err != nil {
 			return err
@@ -95,7 +96,7 @@ func (e *echo) ask(ctx context.Context, d *dialer) error {
 		if s.kind.is6 {
 			proto = unix.IPPROTO_ICMPV6
 		}
-		f, err := d.tunnel.open(ident{proto, netip.AddrPortFrom(source, id)}, d.backend, d.way)
+		f, err = d.tunnel.open(ident{proto, netip.AddrPortFrom(source, id)}, d.backend, d.way)
 		if err != nil {
 			return err
 		}
@@ -106,9 +107,9 @@ func (e *echo) ask(ctx context.Context, d *dialer) error {
 	}
 	select {
 	case <-q.answered:
-		return nil
+		return f.result(nil)
 	case <-ctx.Done():
-		return ctx.Err()
+		return f.result(plain(ctx.Err(), false))
 	}
 }
 

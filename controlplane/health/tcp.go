@@ -30,11 +30,11 @@ func (p *tcpProbe) try(ctx context.Context, deadline time.Time) error {
 	to := sockaddr(p.to)
 	if err = unix.Connect(fd, to); err != unix.EINPROGRESS {
 		unix.Close(fd)
-		return plain(err, true)
+		return passage.result(plain(err, true))
 	}
 	f := os.NewFile(uintptr(fd), "tcp check")
 	defer f.Close()
-	return plain(await(ctx, f, to, deadline), true)
+	return passage.result(plain(await(ctx, f, to, deadline), true))
 }
 
 // prepare has the socket end with a reset, so that nothing of the connection

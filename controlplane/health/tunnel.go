@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,7 +46,18 @@ type passage struct {
 	ident   ident
 	backend netip.Addr
 	way     Way
-	until   time.Time // when it may be forgotten; set by release
+	used    atomic.Bool // something of it has come into the tunnel
+	until   time.Time   // when it may be forgotten; set by release
+}
+
+// result is what a check that took the passage has found. When nothing of it
+// has come into the tunnel, it has asked somebody else: this node itself, which
+// has the VIP as an address of its own. Without a passage it is err.
+func (p *passage) result(err error) error {
+	if p == nil || p.used.Load() || errors.As(err, new(ownFault)) || errors.Is(err, errEnded) {
+		return err
+	}
+	return own(errors.New("nothing of the check came into the tunnel: the VIP may be an address of this node itself"))
 }
 
 // Times of the tunnel.
@@ -169,6 +181,7 @@ func (t *tunnel) carry(d *device, buf []byte, end int) {
 	if p == nil {
 		return
 	}
+	p.used.Store(true)
 	hop, ok := t.nextHop(p.backend)
 	if !ok {
 		return

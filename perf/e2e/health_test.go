@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/miekg/dns"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	grpchealth "google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -330,6 +332,43 @@ func TestHealthAfterKill(t *testing.T) {
 	w.must(w.node.Write(strings.ReplaceAll(w.text(), s.health, "")))
 	w.must(w.node.Launch(w.ctx))
 	w.noTraces()
+	w.must(w.node.Stop())
+}
+
+// TestHealthOfOwnVIP: a VIP that is an address of the node's host itself cannot
+// be checked through a tunnel. What answers there, or refuses, is the node, and
+// nothing follows from it for backends.
+func TestHealthOfOwnVIP(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, worldConfig{})
+	served, refused := w.addSite(ipip4), w.addSite(gue6)
+	for _, s := range w.sites {
+		s.health = checkOf("tcp", fmt.Sprintf("port = %d", webPort))
+		lo, err := w.topo.LB.Netlink().LinkByName("lo")
+		w.must(err)
+		bits := 32
+		if s.vip6 {
+			bits = 128
+		}
+		w.must(w.topo.LB.Netlink().AddrAdd(lo, &netlink.Addr{IPNet: &net.IPNet{IP: s.vip.AsSlice(), Mask: net.CIDRMask(bits, bits)}, Flags: unix.IFA_F_NODAD}))
+	}
+	ln, err := w.topo.LB.Listen("tcp", served.at(webPort).String())
+	w.must(err)
+	t.Cleanup(func() { ln.Close() })
+	go accept(ln) //nolint:errcheck // until it is closed
+	w.start()
+	for _, s := range []*site{served, refused} {
+		w.must(w.node.Until(w.ctx, func(status *api.Status) bool {
+			b := w.standing(status, s.service(webPort))["b1"]
+			return b.Health != nil && b.Health.Error != ""
+		}))
+		for name, b := range w.standing(w.status(), s.service(webPort)) {
+			want := "cannot be checked: nothing of the check came into the tunnel: the VIP may be an address of this node itself"
+			if b.Health.State != "unknown" || b.Health.Error != "" && b.Health.Error != want || b.Expected == 0 {
+				t.Errorf("%s: %s is %+v of %+v", s.method, name, b.Health, b)
+			}
+		}
+	}
 	w.must(w.node.Stop())
 }
 
