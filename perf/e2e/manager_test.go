@@ -39,7 +39,7 @@ func TestBothProcessesKilled(t *testing.T) {
 		l.must(l.node.Launch(l.ctx))
 		l.t.Logf("it answers again %v after both were killed", time.Since(begin).Round(time.Millisecond))
 	}
-	l.end(0)
+	l.end(l.inHand())
 	l.balance("restart_lost")
 	beats := manager.Beats()
 	l.until("the manager hears that the node works", func() bool { return manager.Beats() > beats })
