@@ -80,7 +80,7 @@ func writePeers(w io.Writer, o *output.Options, s *api.BGP, now time.Time) error
 		for _, n := range p.Advertised {
 			advertised += n
 		}
-		t.Row(p.Name, asn, p.State, now.Sub(p.Since).Round(time.Second).String(), strconv.Itoa(advertised), bfd, p.LastError,
+		t.Row(p.Name, asn, p.State, output.Age(p.Since, now), strconv.Itoa(advertised), bfd, p.LastError,
 			p.Address, p.RouterID, fmt.Sprintf("%ds", p.HoldTimeS), restart, strconv.Itoa(p.Received), strconv.Itoa(p.Established))
 	}
 	return t.Flush(w)

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"io"
 	"net"
 	"net/http"
@@ -26,8 +25,6 @@ import (
 	"fairlead/controlplane/api"
 	"fairlead/dataplane/explain"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 // fixedNode is a node that always says the same, but for counters when it
 // counts. What it does not say it has never been asked.
@@ -156,45 +153,6 @@ func serveNode(t *testing.T, node api.Provider) (socket string) {
 		}
 		if time.Now().After(deadline) {
 			t.Fatal(err)
-		}
-	}
-}
-
-// TestGolden compares what commands say of a fixed node with what they are to
-// say, to the letter. "go test ./cmd/fairlead -run TestGolden -update" writes
-// the files anew.
-func TestGolden(t *testing.T) {
-	socket := serveNode(t, &fixedNode{})
-	t.Setenv("TZ", "UTC")
-	ago, spaces := regexp.MustCompile(`\b\d+d\d+h\b`), regexp.MustCompile(` {2,}`) // since a fixed day
-	for _, command := range []string{
-		"status", "services", "services web", "services --pool web", "backends", "backends --state down", "explain 203.0.113.9:1234 tcp 198.18.0.10:80",
-	} {
-		for _, format := range []string{"table", "wide", "json", "yaml"} {
-			t.Run(command+" "+format, func(t *testing.T) {
-				r := fairlead(t, t.TempDir(), append(words(command), "--socket", socket, "-o", format)...)
-				if r.code != 0 || r.stderr != "" {
-					t.Fatalf("exit status %d: %s", r.code, r.stderr)
-				}
-				name := strings.NewReplacer(" ", "_", ":", "-").Replace(command) + "." + format
-				got := []byte(r.stdout)
-				if ago.Match(got) { // how wide it is changes with the years
-					got = spaces.ReplaceAll(ago.ReplaceAll(got, []byte("AGO")), []byte("  "))
-				}
-				golden := filepath.Join("testdata", "cli", name)
-				if *update {
-					if err := os.WriteFile(golden, got, 0o644); err != nil {
-						t.Fatal(err)
-					}
-				}
-				want, err := os.ReadFile(golden)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if !bytes.Equal(got, want) {
-					t.Errorf("got\n%s\nwant\n%s", got, want)
-				}
-			})
 		}
 	}
 }

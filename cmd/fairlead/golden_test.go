@@ -1,0 +1,89 @@
+package main_test
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// ago is how long ago a fixed day is.
+var ago, spaces = regexp.MustCompile(`\b\d+d\d+h\b`), regexp.MustCompile(` {2,}`)
+
+// TestGolden compares what commands say of a fixed node with what they are to
+// say, to the letter. "go test ./cmd/fairlead -run TestGolden -update" writes
+// the files anew.
+func TestGolden(t *testing.T) {
+	socket := serveNode(t, &fixedNode{})
+	t.Setenv("TZ", "UTC")
+	all, lines := []string{"table", "wide", "json", "yaml"}, []string{"table", "wide", "json"}
+	for _, c := range []struct {
+		command string
+		code    int
+		formats []string
+	}{
+		{"status", 0, all},
+		{"services", 0, all},
+		{"services web", 0, all},
+		{"services --pool web", 0, all},
+		{"backends", 0, all},
+		{"backends --state down", 0, all},
+		{"explain 203.0.113.9:1234 tcp 198.18.0.10:80", 0, all},
+		{"flows", 0, all},
+		{"flows --count", 0, all},
+		{"flows --count --by backend", 0, all},
+		{"flows --watch", 0, lines},
+		{"drops", 0, all},
+		{"drops --watch", 0, lines},
+		{"neighbors", 0, all},
+		{"neighbors --problems", 0, all},
+		{"routes", 0, all},
+		{"routes --problems", 0, all},
+		{"addresses", 0, all},
+		{"bgp peers", 1, all}, // one does not stand
+		{"bgp routes", 0, all},
+		{"config history", 0, all},
+		{"config show", 0, all},
+		{"config diff", 1, all}, // something would change
+		{"config reload --dry-run", 0, all},
+		{"drain", 0, all},
+		{"undrain", 0, all},
+		{"log-level", 0, all},
+	} {
+		for _, format := range c.formats {
+			t.Run(c.command+" "+format, func(t *testing.T) {
+				r := fairlead(t, t.TempDir(), append(words(c.command), "--socket", socket, "-o", format)...)
+				if r.code != c.code || r.stderr != "" {
+					t.Fatalf("exit status %d, want %d: %s", r.code, c.code, r.stderr)
+				}
+				got := r.stdout
+				if ago.MatchString(got) { // how wide it is changes with the years
+					got = spaces.ReplaceAllString(ago.ReplaceAllString(got, "AGO"), "  ")
+				}
+				compareGolden(t, strings.NewReplacer(" ", "_", ":", "-").Replace(c.command)+"."+format, got)
+			})
+		}
+	}
+}
+
+// compareGolden compares with a file of testdata/cli, or writes it.
+func compareGolden(t *testing.T, name, got string) {
+	t.Helper()
+	golden := filepath.Join("testdata", "cli", name)
+	if *update {
+		if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
