@@ -16,11 +16,13 @@ import (
 // handler serves the endpoints of a router. Who calls is in the context of
 // requests, or in their certificate.
 type handler struct {
-	mux    *http.ServeMux
-	tcp    *TCP
-	cross  *http.CrossOriginProtection
-	log    *slog.Logger
-	active sync.WaitGroup // requests under way
+	mux   *http.ServeMux
+	tcp   *TCP
+	cross *http.CrossOriginProtection
+	log   *slog.Logger
+	// audited is told of what operators do; others, who may only try, write to log.
+	audited *slog.Logger
+	active  sync.WaitGroup // requests under way
 }
 
 // handler makes one of what is registered, and of the document that says
@@ -33,7 +35,7 @@ func (r *Router) handler(version string, tcp *TCP, log *slog.Logger) (*handler, 
 		return nil, fmt.Errorf("the OpenAPI document: %w", err)
 	}
 	document.Store(&text)
-	h := &handler{mux: http.NewServeMux(), tcp: tcp, cross: http.NewCrossOriginProtection(), log: log}
+	h := &handler{mux: http.NewServeMux(), tcp: tcp, cross: http.NewCrossOriginProtection(), log: log, audited: log}
 	methods := make(map[string]map[string]*route)
 	for _, t := range r.routes {
 		if methods[t.Path] == nil {
@@ -142,7 +144,11 @@ func (h *handler) audit(r *http.Request, caller Caller, failure *Error, took tim
 	if failure != nil {
 		result = fmt.Sprintf("%s: %s", failure.Code, failure.Message)
 	}
-	h.log.Info("admin API: operator", "caller", caller.String(), "method", r.Method, "path", r.URL.Path, "query", r.URL.RawQuery,
+	log := h.log
+	if caller.Role == Operator {
+		log = h.audited
+	}
+	log.Info("admin API: operator", "caller", caller.String(), "method", r.Method, "path", r.URL.Path, "query", r.URL.RawQuery,
 		"result", result, "took", took)
 }
 

@@ -22,6 +22,9 @@ type Config struct {
 	TCP     *TCP   // nil: none
 	Version string // of the program, for the document
 	Log     *slog.Logger
+	// Audit has a line for everything that operators have done, so it should not
+	// be one that leaves lines out; nil: Log.
+	Audit *slog.Logger
 }
 
 // Provider is the running node: one small interface for each thing that it can
@@ -78,6 +81,9 @@ func serve(ctx context.Context, c Config, r *Router) error {
 	h, err := r.handler(c.Version, c.TCP, c.Log)
 	if err != nil {
 		return err
+	}
+	if c.Audit != nil {
+		h.audited = c.Audit
 	}
 	listeners, err := c.open()
 	if err != nil {

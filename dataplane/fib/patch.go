@@ -40,6 +40,18 @@ func (p *Patch) Size() int {
 	return n
 }
 
+// Backends are the slots of the backends that the patch writes.
+func (p *Patch) Backends(yield func(slot uint32) bool) {
+	for i := range p.writes {
+		w := &p.writes[i]
+		for at := uint32(0); w.section == secBackends && at < w.count; at++ {
+			if !yield(w.first + at) {
+				return
+			}
+		}
+	}
+}
+
 // SetPool writes a pool's record.
 func (p *Patch) SetPool(i uint32, pool Pool) { put1(p, secPools, i, pool) }
 

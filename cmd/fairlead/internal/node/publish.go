@@ -72,6 +72,7 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.settleSpare()
+	n.newOwners(next.snapshot)
 	if err := n.keepLocals(next.locals); err != nil {
 		return errors.Join(err, next.close())
 	}
@@ -100,6 +101,30 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 		}
 	}
 	return old.close()
+}
+
+// newOwners has the counters of slots begin at zero that have no owner now and
+// get one.
+func (n *Node) newOwners(next *fib.Snapshot) {
+	if n.image.snapshot == nil || n.counters == nil {
+		return
+	}
+	now := n.image.snapshot.Services()
+	for slot, svc := range next.Services() {
+		if svc.ID != 0 && (slot >= len(now) || now[slot].ID == 0) {
+			n.counters.NewService(uint32(slot))
+		}
+	}
+	for slot := range next.Backends() {
+		n.newBackend(uint32(slot), next)
+	}
+}
+
+func (n *Node) newBackend(slot uint32, next *fib.Snapshot) {
+	now, then := n.image.snapshot.Backends(), next.Backends()
+	if n.counters != nil && int(slot) < len(then) && then[slot].ID != 0 && (int(slot) >= len(now) || now[slot].ID == 0) {
+		n.counters.NewBackend(slot)
+	}
 }
 
 // pair sees to it that there are two images and that the data process has both.
@@ -138,6 +163,9 @@ func (n *Node) Patch(generation uint64, p *fib.Patch) error {
 	if k := len(images.Candidate().Backends()); k > maxBackends {
 		images.Abandon()
 		return fmt.Errorf("%w: %d backend slots, %d are possible", fib.ErrNoRoom, k, maxBackends)
+	}
+	for slot := range p.Backends {
+		n.newBackend(slot, images.Candidate())
 	}
 	unpaired := n.data != nil && !n.data.rests
 	switch {
