@@ -52,7 +52,7 @@ func place(where Place, ports []port, a Address) (at []int) {
 type links struct {
 	wanted []Interface
 	handle *netlink.Handle
-	ns     netns.NsHandle
+	ns     *netns.NsHandle // where threads are sent for their sockets; nil: they are all there
 	log    *slog.Logger
 	stop   chan struct{}
 	ended  sync.WaitGroup
@@ -64,13 +64,20 @@ const subscribeAgain = time.Second
 // watchLinks begins to watch interfaces in the network namespace of the calling
 // thread. changed is called, from several goroutines, when any may be another.
 func watchLinks(wanted []Interface, log *slog.Logger, changed func()) (*links, error) {
-	ns, err := netns.Get()
+	l := &links{wanted: wanted, log: log, stop: make(chan struct{})}
+	several, err := severalNamespaces()
 	if err != nil {
-		return nil, fmt.Errorf("own network namespace: %w", err)
+		return nil, err
 	}
-	l := &links{wanted: wanted, ns: ns, log: log, stop: make(chan struct{})}
-	if l.handle, err = netlink.NewHandleAt(ns, unix.NETLINK_ROUTE); err != nil {
-		return nil, errors.Join(fmt.Errorf("netlink socket: %w", err), ns.Close())
+	if several {
+		ns, err := netns.Get()
+		if err != nil {
+			return nil, fmt.Errorf("own network namespace: %w", err)
+		}
+		l.ns = &ns
+	}
+	if l.handle, err = l.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("netlink socket: %w", err), l.leave())
 	}
 	l.ended.Go(func() { l.subscribe(changed) })
 	return l, nil
@@ -80,7 +87,33 @@ func (l *links) close() error {
 	close(l.stop)
 	l.ended.Wait()
 	l.handle.Close()
+	return l.leave()
+}
+
+func (l *links) open() (*netlink.Handle, error) {
+	if l.ns == nil {
+		return netlink.NewHandle(unix.NETLINK_ROUTE)
+	}
+	return netlink.NewHandleAt(*l.ns, unix.NETLINK_ROUTE)
+}
+
+func (l *links) leave() error {
+	if l.ns == nil {
+		return nil
+	}
 	return l.ns.Close()
+}
+
+// severalNamespaces reports whether threads of this process may be in several
+// network namespaces. Without CAP_SYS_ADMIN none can have left that of the
+// others (setns(2)), and none could be sent there.
+func severalNamespaces() (bool, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return false, fmt.Errorf("own capabilities: %w", err)
+	}
+	return data[0].Effective&(1<<unix.CAP_SYS_ADMIN) != 0, nil
 }
 
 // subscribe hears of changed links and addresses until close. A subscription
@@ -91,11 +124,11 @@ func (l *links) subscribe(changed func()) {
 		done := make(chan struct{})
 		linkUpdates, addrUpdates := make(chan netlink.LinkUpdate), make(chan netlink.AddrUpdate)
 		failed := func(err error) { l.log.Debug("changes of interfaces", "error", err) }
-		err := netlink.LinkSubscribeWithOptions(linkUpdates, done, netlink.LinkSubscribeOptions{Namespace: &l.ns, ErrorCallback: failed})
+		err := netlink.LinkSubscribeWithOptions(linkUpdates, done, netlink.LinkSubscribeOptions{Namespace: l.ns, ErrorCallback: failed})
 		if err != nil {
 			close(linkUpdates)
 		}
-		if more := netlink.AddrSubscribeWithOptions(addrUpdates, done, netlink.AddrSubscribeOptions{Namespace: &l.ns, ErrorCallback: failed}); more != nil {
+		if more := netlink.AddrSubscribeWithOptions(addrUpdates, done, netlink.AddrSubscribeOptions{Namespace: l.ns, ErrorCallback: failed}); more != nil {
 			close(addrUpdates)
 			err = errors.Join(err, more)
 		}
