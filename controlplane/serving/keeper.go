@@ -28,6 +28,7 @@ type Keeper struct {
 	pools    map[string]*pool
 	settings map[model.BackendKey]model.BackendSetting
 	dirty    map[string]bool // pools that the data path has not taken over yet
+	recalled map[model.BackendKey]Verdict
 }
 
 // New makes a keeper of no pools. changed, unless it is nil, is called after
@@ -37,6 +38,14 @@ func New(applier Applier, now func() time.Time, changed func()) *Keeper {
 		changed = func() {}
 	}
 	return &Keeper{applier: applier, now: now, changed: changed, pools: map[string]*pool{}, dirty: map[string]bool{}}
+}
+
+// Recall has backends begin with verdicts that are known from before: of another
+// process, which this one goes on for. It is called before the first Apply.
+func (k *Keeper) Recall(known map[model.BackendKey]Verdict) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.recalled = known
 }
 
 // Apply makes a state and operators' settings the ones to go by. It hands
@@ -59,7 +68,7 @@ func (k *Keeper) Apply(state *model.State, settings []model.BackendSetting, publ
 	if err := publish(&serving); err != nil {
 		return err
 	}
-	k.pools, k.settings = pools, byKey
+	k.pools, k.settings, k.recalled = pools, byKey, nil
 	clear(k.dirty)
 	return nil
 }
@@ -85,12 +94,19 @@ func (k *Keeper) take(declared *model.Pool) *pool {
 	for i := range declared.Backends {
 		b := &p.backends[i]
 		b.key = model.BackendKey{Pool: declared.Name, Endpoint: declared.Backends[i].Endpoint()}
-		if before := known[b.key]; before != nil && declared.Check != nil {
+		if declared.Check == nil {
+			continue
+		}
+		if before := known[b.key]; before != nil {
 			b.verdict, b.ramp = before.verdict, before.ramp
+		} else if v, ok := k.recalled[b.key]; ok {
+			b.verdict = v
 		}
 	}
 	if declared.Check == nil {
 		p.settled = false
+	} else if len(k.recalled) > 0 {
+		p.settle()
 	}
 	return p
 }

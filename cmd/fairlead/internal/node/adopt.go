@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -199,6 +200,7 @@ func (n *Node) adoptImage(in *inherited, left []byte) error {
 		resumed.Deadlines = knew.Draining
 	}
 	n.reconciler.Resume(resumed)
+	n.recallHealth(verdictsIn(snapshot, time.Now()))
 	return nil
 }
 

@@ -59,13 +59,10 @@ func (c *checks) nextHop(backend netip.Addr) (health.Hop, bool) {
 // is otherwise than before.
 func (c *checks) follow(s *model.State) (changed bool) {
 	list := targets(s)
-	recalled := c.recall(list)
+	c.recall(list)
 	changed, err := c.checker.Set(list)
 	if err != nil {
 		c.node.log.Error("some backends are not checked", "error", err)
-	}
-	if len(recalled) > 0 {
-		c.report(recalled)
 	}
 	return changed
 }
