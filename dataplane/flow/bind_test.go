@@ -260,7 +260,9 @@ func TestBindInParallel(t *testing.T) {
 				case Existing:
 					existing[i]++
 				case Exhausted:
-					return
+					if n > 20 { // one that came late has met others' flows by then
+						return
+					}
 				default:
 					t.Errorf("worker %d: %v", i, res)
 					return

@@ -350,7 +350,7 @@ func TestWrong(t *testing.T) {
 		t.Errorf("%v\n%s", err, text)
 	}
 	for _, pattern := range []string{
-		`(?m)^nat +IPv4 +http 198.18.100.1:80 +200 +\d+ \S+/25.1 +\d+ \S+/25.0 +0 0.0/50.0 +[1-9][0-9]+$`,
+		`(?m)^nat +IPv4 +http 198.18.100.1:80 +200 +\d+ \S+/25.0 +\d+ \S+/25.0 +0 0.0/50.0 +[1-9][0-9]+$`,
 		`(?m)^  WRONG: \d+ of 200 requests failed, for example: .*connection refused`,
 		`(?m)^nat +IPv4 +udp  198.18.100.1:53 .* 0$`,
 		`(?m)^The load balancer's log:$`,
