@@ -15,9 +15,9 @@ import (
 )
 
 // newBackendSettings are the commands with which an operator sets single
-// backends of a running node.
+// backends of a running node, and sees what is set.
 func newBackendSettings() []*cobra.Command {
-	return []*cobra.Command{newDrainBackend(), newEnableBackend(), newDisableBackend(), newWeighBackend()}
+	return []*cobra.Command{newDrainBackend(), newEnableBackend(), newDisableBackend(), newWeighBackend(), newListSettings()}
 }
 
 // settingCommand is one of them; want makes of the arguments after POOL and
@@ -112,5 +112,35 @@ func newWeighBackend() *cobra.Command {
 			return api.SetBackend{Weight: &weight}, nil
 		})
 	c.Example = "  fairlead backend weight web 198.18.10.101:8080 3\n  fairlead backend weight web 198.18.10.101:8080 declared"
+	return c
+}
+
+func newListSettings() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "settings",
+		Short: "List what operators have set of backends: drained, disabled, weights",
+		Args:  cobra.NoArgs,
+	}
+	node, out := nodeFlag(c), output.Flags(c)
+	c.RunE = func(*cobra.Command, []string) error {
+		var s api.BackendSettings
+		if err := node.ask(http.MethodGet, "/v1/backend-settings", nil, &s); err != nil {
+			return err
+		}
+		return out.Write(os.Stdout, &s, func(w io.Writer) error {
+			t := out.Table("POOL", "BACKEND", "STATE", "FLOWS END AT", ">WEIGHT")
+			for _, b := range s.Settings {
+				deadline, weight := "", ""
+				if b.Deadline != nil {
+					deadline = b.Deadline.Local().Format(time.DateTime)
+				}
+				if b.Weight != nil {
+					weight = strconv.Itoa(*b.Weight)
+				}
+				t.Row(b.Pool, b.Backend, b.State, deadline, weight)
+			}
+			return t.Flush(w)
+		})
+	}
 	return c
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"os"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fairlead/cmd/fairlead/internal/output"
 	"fairlead/cmd/fairlead/internal/selftest"
 )
 
@@ -42,13 +42,13 @@ together can.`,
 	c.Flags().BoolVar(&o.Traffic, "traffic", false, "attach to the interface and have it receive made-up frames; disturbs its traffic")
 	transmit := c.Flags().Bool("transmit", false, "send frames by the interface as well")
 	to := c.Flags().String("to", "", "Ethernet address that frames are sent to")
-	format := c.Flags().StringP("output", "o", "table", "table or json")
+	out := output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		var err error
 		if o.Transmit, err = receiver(*transmit, *to); err != nil {
 			return err
 		}
-		return runBench(o, *format)
+		return runBench(o, out)
 	}
 	return c
 }
@@ -70,20 +70,12 @@ func receiver(transmit bool, to string) (net.HardwareAddr, error) {
 	return mac, nil
 }
 
-func runBench(o selftest.Options, format string) error {
-	if format != "table" && format != "json" {
-		return usageError("unknown output format %q: it is table or json", format)
-	}
+func runBench(o selftest.Options, out *output.Options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	report, err := selftest.Run(ctx, o, func(what string) { fmt.Fprintln(os.Stderr, what) })
 	if err != nil {
 		return err
 	}
-	if format == "table" {
-		return report.WriteText(os.Stdout)
-	}
-	e := json.NewEncoder(os.Stdout)
-	e.SetIndent("", "  ")
-	return e.Encode(report)
+	return out.Write(os.Stdout, report, report.WriteText)
 }

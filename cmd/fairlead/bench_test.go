@@ -204,7 +204,7 @@ func TestBenchRefuses(t *testing.T) {
 		{[]string{"--interface", "eth0", "--transmit", "--to", "02:00:00:00:00:01"}, "fairlead: frames are sent only when traffic is asked for as well: add --traffic\n"},
 		{[]string{"--duration", "1h"}, "fairlead: a measurement takes 10ms to 10s, not 1h0m0s\n"},
 		{[]string{"--flows", "0"}, "fairlead: there can be 1 to 10000000 flows, not [0]\n"},
-		{[]string{"-o", "xml"}, "fairlead: unknown output format \"xml\": it is table or json\n"},
+		{[]string{"-o", "xml"}, "fairlead: invalid argument \"xml\" for \"-o, --output\" flag: it is table, wide, json or yaml\n"},
 	} {
 		code := 2
 		if strings.Contains(c.want, "a measurement takes") || strings.Contains(c.want, "there can be") || strings.Contains(c.want, "traffic") {

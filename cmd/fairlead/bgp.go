@@ -66,12 +66,15 @@ func writePeers(w io.Writer, o *output.Options, s *api.BGP, now time.Time) error
 	}
 	t := o.Table("PEER", ">ASN", "STATE", "SINCE", ">ADVERTISED", "BFD", "LAST ERROR", "+ADDRESS", "+ROUTER ID", "+>HOLD", "+RESTART", "+>RECEIVED", "+>SESSIONS")
 	for _, p := range s.Peers {
-		asn, bfd, restart := "", "", "no"
+		asn, bfd, hold, restart := "", "", "", "no"
 		if p.ASN != 0 {
 			asn = strconv.FormatUint(uint64(p.ASN), 10)
 		}
 		if p.BFD != nil {
 			bfd = p.BFD.State
+		}
+		if p.HoldTimeS > 0 {
+			hold = fmt.Sprintf("%ds", p.HoldTimeS)
 		}
 		if p.GracefulRestart {
 			restart = "yes"
@@ -81,7 +84,7 @@ func writePeers(w io.Writer, o *output.Options, s *api.BGP, now time.Time) error
 			advertised += n
 		}
 		t.Row(p.Name, asn, p.State, output.Age(p.Since, now), strconv.Itoa(advertised), bfd, p.LastError,
-			p.Address, p.RouterID, fmt.Sprintf("%ds", p.HoldTimeS), restart, strconv.Itoa(p.Received), strconv.Itoa(p.Established))
+			p.Address, p.RouterID, hold, restart, strconv.Itoa(p.Received), strconv.Itoa(p.Established))
 	}
 	return t.Flush(w)
 }

@@ -61,7 +61,7 @@ func runDoctor(path, socket string, options *output.Options, out io.Writer) erro
 		unread = append(unread, doctor.Finding{Status: doctor.Warning, Check: "node", Subject: socket, Found: err.Error(), Advice: "examine as a user who may use the socket"})
 	}
 	r := doctor.Examine(s, unread...)
-	if err := options.Write(out, r, func(out io.Writer) error { return writeReport(out, &r, options.Format == output.FormatWide) }); err != nil {
+	if err := writeFindings(out, options, &r); err != nil {
 		return err
 	}
 	switch r.Status {
@@ -71,6 +71,10 @@ func runDoctor(path, socket string, options *output.Options, out io.Writer) erro
 		return exitWith(exitFailed+1, nil)
 	}
 	return nil
+}
+
+func writeFindings(out io.Writer, options *output.Options, r *doctor.Report) error {
+	return options.Write(out, r, func(out io.Writer) error { return writeReport(out, r, options.Format == output.FormatWide) })
 }
 
 // askNode asks the node on this machine how it is, and who it is. Without one

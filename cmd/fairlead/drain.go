@@ -40,6 +40,24 @@ come for a second, or after drain_wait. It stays so over restarts, until
 		}
 		return out.Write(os.Stdout, s, func(w io.Writer) error { return writeDrain(w, &s) })
 	}
+	c.AddCommand(newDrainStatus())
+	return c
+}
+
+func newDrainStatus() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show whether a running node is in service, and how far it is out of it",
+		Args:  cobra.NoArgs,
+	}
+	node, out := nodeFlag(c), output.Flags(c)
+	c.RunE = func(*cobra.Command, []string) error {
+		var s api.DrainState
+		if err := askOne(node, http.MethodGet, "/v1/drain", &s); err != nil {
+			return err
+		}
+		return out.Write(os.Stdout, s, func(w io.Writer) error { return writeDrain(w, &s) })
+	}
 	return c
 }
 
@@ -76,6 +94,9 @@ func writeDrain(w io.Writer, s *api.DrainState) error {
 		"withdrawn":  "the node's VIPs are withdrawn; what comes still is served",
 		"drained":    "the node is drained",
 	}[s.Phase]
+	if s.Since != nil {
+		text += " (since " + s.Since.Local().Format(time.DateTime) + ")"
+	}
 	_, err := fmt.Fprintln(w, text)
 	return err
 }

@@ -102,6 +102,7 @@ func writeDrops(out io.Writer, o *output.Options, d *api.Drops) error {
 func (f *dropFlags) writeReports(ctx context.Context, out io.Writer, client *api.Client) error {
 	query := api.DropQuery{PacketFilter: f.packets.filter(), Interval: api.Duration(f.interval), Samples: f.samples}
 	lines := json.NewEncoder(out)
+	lines.SetEscapeHTML(false)
 	err := client.WatchDrops(ctx, query, func(r *api.DropReport) error {
 		if !f.out.Tabular() {
 			return lines.Encode(r)

@@ -52,6 +52,9 @@ func TestGolden(t *testing.T) {
 		{"config reload --dry-run", 0, all},
 		{"drain", 0, all},
 		{"undrain", 0, all},
+		{"drain status", 0, all},
+		{"backend settings", 0, all},
+		{"upgrade status", 0, all},
 		{"log-level", 0, all},
 	} {
 		for _, format := range c.formats {

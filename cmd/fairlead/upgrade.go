@@ -4,10 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"fairlead/cmd/fairlead/internal/output"
 	"fairlead/controlplane/api"
 )
 
@@ -25,7 +30,7 @@ SIGUSR2 to the control process does the same. The control process has another
 process number afterwards, which systemd is told.`,
 		Args: cobra.NoArgs,
 	}
-	node := nodeFlag(c)
+	node, out := nodeFlag(c), output.Flags(c)
 	dataOnly := c.Flags().Bool("data-only", false, "replace the data process alone")
 	wait := c.Flags().Duration("wait", 2*time.Minute, "how long it may take")
 	c.RunE = func(c *cobra.Command, _ []string) error {
@@ -43,11 +48,63 @@ process number afterwards, which systemd is told.`,
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(c.OutOrStdout(), "control process %d (%s) -> %d (%s)\n", before.Control, before.ControlVersion, after.Control, after.ControlVersion)
-		fmt.Fprintf(c.OutOrStdout(), "data process    %d (%s) -> %d (%s)\n", before.Data, before.DataVersion, after.Data, after.DataVersion)
-		return nil
+		return out.Write(c.OutOrStdout(), upgraded{before, after}, func(w io.Writer) error {
+			fmt.Fprintf(w, "control process %d (%s) -> %d (%s)\n", before.Control, before.ControlVersion, after.Control, after.ControlVersion)
+			_, err := fmt.Fprintf(w, "data process    %d (%s) -> %d (%s)\n", before.Data, before.DataVersion, after.Data, after.DataVersion)
+			return err
+		})
+	}
+	c.AddCommand(newUpgradeStatus())
+	return c
+}
+
+// upgraded is what an upgrade has done, for programs.
+type upgraded struct {
+	Before *api.Processes `json:"before"`
+	After  *api.Processes `json:"after"`
+}
+
+func newUpgradeStatus() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show the processes of a running node, and how the last upgrade went",
+		Args:  cobra.NoArgs,
+	}
+	node, out := nodeFlag(c), output.Flags(c)
+	c.RunE = func(*cobra.Command, []string) error {
+		var p api.Processes
+		if err := node.ask(http.MethodGet, "/v1/upgrade", nil, &p); err != nil {
+			return err
+		}
+		return out.Write(os.Stdout, &p, func(w io.Writer) error { return writeProcesses(w, out, &p) })
 	}
 	return c
+}
+
+func writeProcesses(w io.Writer, o *output.Options, p *api.Processes) error {
+	pid := func(n int) string {
+		if n == 0 {
+			return ""
+		}
+		return strconv.Itoa(n)
+	}
+	t := o.Table("PROCESS", ">PID", "VERSION")
+	t.Row("control", pid(p.Control), p.ControlVersion)
+	t.Row("data", pid(p.Data), p.DataVersion)
+	if p.Successor != 0 {
+		t.Row("successor", pid(p.Successor))
+	}
+	if err := t.Flush(w); err != nil {
+		return err
+	}
+	var err error
+	switch {
+	case p.UnderWay:
+		_, err = fmt.Fprintln(w, "an upgrade is under way")
+	case p.Failed != "":
+		_, err = fmt.Fprintln(w, "the last upgrade failed:", p.Failed)
+	}
+	return err
 }
 
 // upgrade begins an upgrade and returns when it is over.
