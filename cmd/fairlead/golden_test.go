@@ -73,6 +73,32 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestGoldenCheck compares in the same way what is said of a configuration with
+// a warning, and of one with errors.
+func TestGoldenCheck(t *testing.T) {
+	const lonely = "[[pool]]\nname = \"p\"\n[[service]]\nname = \"s\"\nvip = \"198.18.0.1\"\nprotocol = \"tcp\"\nport = 1\npool = \"p\"\nmethod = \"l2\"\n"
+	for _, c := range []struct {
+		name, config string
+		code         int
+		err          string
+	}{
+		{"check_warning", lonely, 0, ""},
+		{"check_errors", "nonsense = 1\n[dataplane]\nring_size = 1000\n", 1, "fairlead: f.toml: 2 errors\n"},
+	} {
+		for _, format := range []string{"table", "wide", "json", "yaml"} {
+			t.Run(c.name+" "+format, func(t *testing.T) {
+				dir := t.TempDir()
+				write(t, dir, "f.toml", []byte(c.config))
+				r := fairlead(t, dir, "check", "--offline", "--config", "f.toml", "-o", format)
+				if r.code != c.code || r.stderr != c.err {
+					t.Fatalf("exit status %d, want %d: %s", r.code, c.code, r.stderr)
+				}
+				compareGolden(t, c.name+"."+format, r.stdout)
+			})
+		}
+	}
+}
+
 // compareGolden compares with a file of testdata/cli, or writes it.
 func compareGolden(t *testing.T, name, got string) {
 	t.Helper()
