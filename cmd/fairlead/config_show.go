@@ -131,6 +131,9 @@ declared: a file to change and send again.`,
 	node, out := nodeFlag(c), output.Flags(c)
 	source := c.Flags().String("source", "", "write this source's text alone: file or api")
 	c.RunE = func(_ *cobra.Command, args []string) error {
+		if *source != "" && !out.Tabular() {
+			return usageError("--source writes the text as it is; leave it out with -o %s", out.Format)
+		}
 		q := url.Values{}
 		if len(args) == 1 {
 			n, err := parseVersion(args[0])

@@ -30,6 +30,7 @@ func TestConfigUsage(t *testing.T) {
 		{"config rollback one", 2, "fairlead: \"one\" is no number of a version; `fairlead config history` lists them\n"},
 		{"config rollback 0", 2, "fairlead: \"0\" is no number of a version; `fairlead config history` lists them\n"},
 		{"config show x", 2, "fairlead: \"x\" is no number of a version; `fairlead config history` lists them\n"},
+		{"config show --source api -o json", 2, "fairlead: --source writes the text as it is; leave it out with -o json\n"},
 		{"config diff --node-file", 2, "fairlead: --node-file needs a FILE\n"},
 		{"config diff absent.toml", 2, "fairlead: open absent.toml: no such file or directory\n"},
 		{"backend drain web", 2, "fairlead: accepts 2 arg(s), received 1\n"},

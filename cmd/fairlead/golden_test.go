@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -95,6 +96,27 @@ func TestGoldenCheck(t *testing.T) {
 				}
 				compareGolden(t, c.name+"."+format, r.stdout)
 			})
+		}
+	}
+}
+
+// TestFormats asserts that every command has -o, but for those that show
+// nothing, or a text that is as it is.
+func TestFormats(t *testing.T) {
+	others := []string{
+		"backend", "run", "replay", "profile", // what they have to say is their log, or a file
+		"bgp", "config", "completion", // groups of commands
+		"config reference", "completion bash", "completion fish", "completion powershell", "completion zsh",
+	}
+	r := fairlead(t, t.TempDir(), "reference")
+	sections := strings.Split(r.stdout, "\n## fairlead ")[1:]
+	if r.code != 0 || len(sections) < 40 {
+		t.Fatalf("exit status %d, %d commands", r.code, len(sections))
+	}
+	for _, section := range sections {
+		name, text, _ := strings.Cut(section, "\n")
+		if has, want := strings.Contains(text, "\n  -o, --output format "), !slices.Contains(others, name); has != want {
+			t.Errorf("fairlead %s: has -o table|wide|json|yaml: %v, want %v", name, has, want)
 		}
 	}
 }
