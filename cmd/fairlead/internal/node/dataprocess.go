@@ -147,6 +147,14 @@ type estate struct {
 // hand sends the setup, the workers and the image. The process says that it is
 // warm when it has mapped all of it.
 func (d *dataProcess) hand(e *estate) error {
+	err := d.send(e)
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return d.awaitWarm() // it has closed its end, so it is ending: say how
+	}
+	return err
+}
+
+func (d *dataProcess) send(e *estate) error {
 	if err := d.conn.Send(ipc.KindSetup, e.setup, e.shared...); err != nil {
 		return err
 	}
