@@ -2,6 +2,7 @@ package ipc
 
 import (
 	"fmt"
+	"sync/atomic"
 	"unsafe"
 
 	"fairlead/dataplane/ledger"
@@ -45,6 +46,14 @@ func MapCounters(mem []byte, workers, services, backends int) (*Counters, error)
 	}
 	return &Counters{Workers: parts[:workers:workers], Kernel: parts[workers], before: parts[workers+1]}, nil
 }
+
+// Successions is how often a process that forwards has been taken over by
+// another control process. It is counted where the counters of earlier owners
+// have their ledger, which has no frames.
+func (c *Counters) Successions() uint64 { return atomic.LoadUint64(&c.before.Ledger.Beat) }
+
+// NoteSuccession counts one more.
+func (c *Counters) NoteSuccession() { atomic.AddUint64(&c.before.Ledger.Beat, 1) }
 
 // parts are the counters of all workers and the kernel's. Workers is cut to its
 // length, so this is another list each time.

@@ -25,6 +25,7 @@ func TestFailAction(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, worldConfig{})
 	w.config.PinPath = w.bpffs()
+	w.config.Options = "[lifecycle]\nstandby = false\n" // which would forward
 	drop, pass, live := w.addSite(nat4), w.addSite(nat6), w.addSite(ipip4)
 	w.config.VIPs = []rig.VIP{{Address: pass.vip, Options: "fail_action = \"pass\""}}
 	w.serve()

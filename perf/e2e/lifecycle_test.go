@@ -199,6 +199,35 @@ func TestKillDataProcessLosesNothing(t *testing.T) {
 	l.must(l.node.Stop())
 }
 
+// TestBothKilledAtOnce kills the control process and the data process at the same
+// moment, again and again, without anybody who keeps descriptors: the one that
+// stands by forwards, and the next control process finds it.
+func TestBothKilledAtOnce(t *testing.T) {
+	const kills = 20
+	l := newLossless(t, 100, 3*time.Minute, "[dataplane]\nflow_memo = \"off\"\n"+largeRings)
+	for n := range kills {
+		l.sometime()
+		l.must(l.node.UntilSpare(l.ctx))
+		before := l.status()
+		control := l.node.Process()
+		first, second := control.Pid(), before.Data.PID
+		if n%2 == 1 {
+			first, second = second, first
+		}
+		l.must(rig.Kill(first))
+		l.must(rig.Kill(second))
+		<-control.Done()
+		l.must(l.node.Launch(l.ctx))
+		if after := l.status(); after.Data.PID != before.Data.Standby {
+			t.Errorf("process %d forwards, %d had stood by", after.Data.PID, before.Data.Standby)
+		}
+	}
+	l.end(l.inHand())
+	l.balance("restart_lost")
+	l.must(l.node.Stop())
+	l.attached(false)
+}
+
 // TestUpgrade upgrades both processes again and again under traffic: nothing is
 // lost.
 func TestUpgrade(t *testing.T) {

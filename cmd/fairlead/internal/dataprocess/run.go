@@ -41,14 +41,16 @@ type process struct {
 	taps       taps
 	images     images
 	forwards   bool
+	succession uint64 // how often the process that forwards had been taken over when this one was set up
 	running    sync.WaitGroup
 	stopping   chan struct{} // closed when the process is to end
 	stopped    bool
 }
 
 // Run serves the control process at the other end of descriptor fd until it
-// says stop, or is gone before it has said that this process is to take over.
-// From then on any control process is served that connects.
+// says stop. When that is gone before it has said that this process is to take
+// over, it does so when the one that forwards is gone, too. From then on any
+// control process is served that connects.
 func Run(fd int, version string) error {
 	// Where its messages went may be gone with the control process.
 	signal.Ignore(syscall.SIGPIPE)
@@ -101,6 +103,7 @@ func (p *process) prepare() error {
 	if err := p.begin(m); err != nil {
 		return err
 	}
+	p.succession = p.counters.Successions()
 	return p.conn.Send(ipc.KindWarm, ipc.Warm{PID: os.Getpid(), Layout: ipc.Layout})
 }
 
@@ -110,7 +113,7 @@ func (p *process) await() (took bool, err error) {
 	for {
 		m, err := p.conn.Receive()
 		if errors.Is(err, io.EOF) {
-			return false, nil
+			return p.standAlone()
 		}
 		if err != nil {
 			return false, err
@@ -134,6 +137,9 @@ func (p *process) await() (took bool, err error) {
 // takeOver begins to forward: no other process uses the rings.
 func (p *process) takeOver() error {
 	begin := time.Now()
+	if err := p.claim(); err != nil {
+		return err
+	}
 	if err := p.makeMemos(); err != nil {
 		return err
 	}
@@ -166,6 +172,9 @@ func (p *process) takeOver() error {
 		return err
 	}
 	ready.Recovered, ready.Lost, ready.TookUS = recovered, lost, time.Since(begin).Microseconds()
+	if p.conn == nil {
+		return nil
+	}
 	return p.conn.Send(ipc.KindReady, ready)
 }
 
@@ -194,5 +203,8 @@ func (p *process) stop() {
 		if w.Worker != nil {
 			w.Close()
 		}
+	}
+	if p.forwards {
+		p.disclaim()
 	}
 }

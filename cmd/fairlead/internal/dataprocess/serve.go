@@ -31,13 +31,17 @@ type visitor struct {
 func (p *process) serve() error {
 	messages, visitors := make(chan heard), make(chan visitor)
 	defer p.disconnect()
-	p.hear(messages)
+	var orphan <-chan time.Time
+	if p.conn != nil {
+		p.hear(messages)
+	} else if p.setup.Orphan > 0 {
+		orphan = time.After(time.Duration(p.setup.Orphan) * time.Millisecond)
+	}
 	if p.listener != nil {
 		defer p.listener.Close()
 		go p.receive(visitors)
 	}
 	served := os.Getppid()
-	var orphan <-chan time.Time
 	for {
 		select {
 		case h := <-messages:
@@ -76,6 +80,7 @@ func (p *process) serve() error {
 				v.conn.Close()
 				continue
 			}
+			p.counters.NoteSuccession()
 			slog.Info("a control process has taken this process over", "pid", v.PID)
 			p.conn, served, orphan = v.conn, v.PID, nil
 			p.hear(messages)
