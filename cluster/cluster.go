@@ -36,6 +36,7 @@ type Node struct {
 	WireMax  int            // newest
 	Started  time.Time      // of its process, by its own clock
 	State    State
+	Leaving  bool      // it has said that it is about to leave: it still works, and is to be given nothing more
 	Changed  time.Time // when this node saw the state change
 }
 

@@ -27,6 +27,7 @@ type Config struct {
 	ARP        ARP
 	Metrics    Metrics
 	Lifecycle  Lifecycle
+	Cluster    Cluster
 	Interfaces []Interface
 	Neighbors  []Neighbor
 	BGP        model.BGP

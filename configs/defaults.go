@@ -52,6 +52,7 @@ func Default() *Config {
 		ARP:       defaultARP(),
 		Metrics:   defaultMetrics(),
 		Lifecycle: defaultLifecycle(),
+		Cluster:   defaultCluster(),
 		BGP:       model.DefaultBGP(),
 
 		State: model.State{

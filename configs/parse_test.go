@@ -47,6 +47,14 @@ backend_limit = 7
 standby = false
 stuck_after = "700ms"
 orphan_limit = "1h"
+[cluster]
+key_file = "/etc/fairlead/k"
+bind = "2001:db8::1"
+gossip_port = 1
+stream_port = 2
+advertise = "2001:db8::2"
+seeds = [ "lb2", "2001:db8::3", "[2001:db8::3]:5", "192.0.2.1:7" ]
+probe_interval = "1s"
 
 [api]
 socket = "/srv/fairlead.sock"
@@ -201,6 +209,8 @@ func TestEveryValue(t *testing.T) {
 		ARP:       ARP{Interfaces: ARPOnLink, Repeat: 10, RepeatInterval: 100 * time.Millisecond, Rate: 10},
 		Metrics:   Metrics{Listen: "[::1]:9480", TLSCert: "/etc/fairlead/m.crt", TLSKey: "/etc/fairlead/m.key", BackendLimit: 7},
 		Lifecycle: Lifecycle{Standby: false, StuckAfter: 700 * time.Millisecond, OrphanLimit: time.Hour},
+		Cluster: Cluster{Enabled: true, KeyFile: "/etc/fairlead/k", Bind: addr("2001:db8::1"), GossipPort: 1, StreamPort: 2, Advertise: addr("2001:db8::2"),
+			Seeds: []Seed{{"lb2", 2}, {"2001:db8::3", 2}, {"2001:db8::3", 5}, {"192.0.2.1", 7}}, ProbeInterval: time.Second},
 		Interfaces: []Interface{
 			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
 			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
@@ -372,6 +382,7 @@ func render(c *Config) string {
 	m := &c.Metrics
 	line("[metrics]\nlisten = %s\ntls_cert = %s\ntls_key = %s\nbackends = %t\nbackend_limit = %d", quote(m.Listen), quote(m.TLSCert), quote(m.TLSKey), m.Backends, m.BackendLimit)
 	line("[lifecycle]\nstandby = %t\nstuck_after = %q\norphan_limit = %q", c.Lifecycle.Standby, c.Lifecycle.StuckAfter, c.Lifecycle.OrphanLimit)
+	renderCluster(&c.Cluster, line, quote)
 	for _, i := range c.Interfaces {
 		line("[[interface]]\nname = %s\nqueues = %s\nxdp_mode = %q\nzero_copy = %q\nxdp_tx = %q\nneed_wakeup = %t", quote(i.Name), queues(i.Queues), i.XDPMode, i.ZeroCopy, i.XDPTX, i.NeedWakeup)
 		optional("mac", i.MAC != [6]byte{}, mac(i.MAC))

@@ -25,6 +25,7 @@ func (r *reader) config(root *table) *Config {
 	r.arp(root.sub("arp", "[arp]"), &c.ARP)
 	r.metrics(root.sub("metrics", "[metrics]"), &c.Metrics)
 	r.lifecycle(root.sub("lifecycle", "[lifecycle]"), &c.Lifecycle)
+	r.cluster(root, c)
 	r.interfaces(root.list("interface", "[[interface]]"), c)
 	r.neighbors(root.list("neighbor", "[[neighbor]]"), c)
 	r.bgp(root, &c.BGP)

@@ -232,7 +232,7 @@ func (n *Node) Leave() (left []byte, err error) {
 }
 
 func (n *Node) leave() error {
-	var errs []error
+	errs := []error{n.closeCluster(false)}
 	if n.announce != nil {
 		errs = append(errs, n.LeaveBGP())
 	}

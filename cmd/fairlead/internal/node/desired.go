@@ -64,6 +64,9 @@ func LoadDesired(path, directory string, newLogger func(*configs.Node) *slog.Log
 	if d.Config, err = configOf(d.begun); err != nil {
 		return nil, err
 	}
+	if directory != "" {
+		d.Config.Store.Directory = directory
+	}
 	d.started = *d.Config
 	if fileErr != nil {
 		d.Log = newLogger(&d.Config.Node)

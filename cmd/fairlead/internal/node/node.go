@@ -43,6 +43,7 @@ type Node struct {
 	checks     *checks                             // nil before Start
 	recalled   map[model.BackendKey]health.Verdict // of the process before this one, until the first targets are set
 	announce   *announcer
+	cluster    *clustered // nil when the node is alone
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
 	user       identity
@@ -135,6 +136,9 @@ func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err erro
 		if n.announce, err = newAnnouncer(n); err != nil {
 			return n, errors.Join(err, n.leave())
 		}
+		if err := n.openCluster(); err != nil {
+			return n, errors.Join(err, n.leave())
+		}
 		n.log.Info("the running data process is taken over", "pid", pid, "generation", n.image.generation, "workers", len(n.workers))
 		if n.listener == nil && opts.Rest != "" { // there was none to keep
 			if n.listener, err = ipc.Listen(opts.Rest); err != nil {
@@ -166,6 +170,9 @@ func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err erro
 		return n, err
 	}
 	if n.announce, err = newAnnouncer(n); err != nil {
+		return n, err
+	}
+	if err := n.openCluster(); err != nil {
 		return n, err
 	}
 	return n, n.open()
@@ -387,7 +394,10 @@ func (n *Node) Start(ctx context.Context) error {
 			if err := n.startUnlessForwarding(); err != nil {
 				return err
 			}
-			return n.startAnnouncing(ctx)
+			if err := n.startAnnouncing(ctx); err != nil {
+				return err
+			}
+			return n.joinCluster(ctx)
 		case <-exited:
 			n.bury(data)
 			n.revive()
@@ -500,7 +510,7 @@ func (n *Node) describe(w int) ipc.WorkerSetup {
 // Close stops the data process and gives everything back: from then on the
 // host's own stack gets all packets again.
 func (n *Node) Close() error {
-	var errs []error
+	errs := []error{n.closeCluster(true)}
 	if n.announce != nil {
 		errs = append(errs, n.announce.close())
 	}
