@@ -99,7 +99,7 @@ func (r *Reconciler) ApplyPools(pools ...model.Pool) (changed bool, err error) {
 	for _, p := range pools {
 		i, known := r.pools[p.Name]
 		whole = whole || !known
-		if !known || !slices.Equal(p.Backends, r.desired.Pools[i].Backends) {
+		if !known || !p.Serves(&r.desired.Pools[i]) {
 			other = append(other, p)
 		}
 	}
@@ -229,7 +229,7 @@ func (r *Reconciler) otherPools(state *model.State) (pools []model.Pool, compara
 			}
 			ordered = false
 		}
-		if !slices.Equal(p.Backends, r.desired.Pools[at].Backends) {
+		if !p.Serves(&r.desired.Pools[at]) {
 			pools = append(pools, *p)
 		}
 	}

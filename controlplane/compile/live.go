@@ -57,6 +57,7 @@ type livePool struct {
 	draining []model.Backend // of those that the state no longer has
 	room     uint32          // members that fit where they lie
 	table    *placedTable    // nil: no member may be chosen
+	base     *placedTable    // nil: there is none
 	touched  bool            // by the present change
 }
 
@@ -98,6 +99,9 @@ func NewLive(r *Result, tables *maglev.Cache) *Live {
 	for i := range l.pools {
 		if l.records.Pools[i].TableSize != 0 {
 			l.pools[i].table = byFirst[l.records.Pools[i].Table]
+		}
+		if l.records.Pools[i].BaseSize != 0 {
+			l.pools[i].base = byFirst[l.records.Pools[i].Base]
 		}
 	}
 	l.records.Tables, l.records.TableList = nil, nil // they are in the image, and in the cache
@@ -325,6 +329,7 @@ func (l *Live) restate(t *transaction, pools []PoolChange, touched *[]uint32) er
 			}
 			set(t, &l.total, l.total+len(change.Pool.Backends)-len(before.Backends))
 			set(t, &before.Backends, change.Pool.Backends)
+			set(t, &before.Base, change.Pool.Base)
 		case len(change.Pool.Backends) > 0:
 			return ErrFull
 		}

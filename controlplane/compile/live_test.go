@@ -66,6 +66,14 @@ func describe(s *fib.Snapshot) string {
 		for n := range s.Table(p) {
 			fmt.Fprintf(&table, " %x", uint32(s.Backend(s.Members(p)[s.Table(p)[n]]).ID))
 		}
+		table.WriteString(" base")
+		for _, n := range s.BaseTable(p) {
+			if n == fib.NoMember {
+				table.WriteString(" -")
+				continue
+			}
+			fmt.Fprintf(&table, " %x", uint32(s.Backend(s.Members(p)[n]).ID))
+		}
 		line("pool %s members%s checksum %x table%s", s.Name(p.Name), &members, p.Checksum, &table)
 	}
 	slices.Sort(lines)
@@ -193,6 +201,14 @@ func (h *history) random() *Change {
 			}
 			p.Backends = append(p.Backends, b)
 		}
+		switch r.IntN(4) {
+		case 0:
+			p.Base = randomShares(r, i%2 == 1)
+		case 1:
+			p.Base = sharesOf(p.Backends)
+		case 2:
+			p.Base = nil
+		}
 		has := func(b model.Backend) bool {
 			return slices.ContainsFunc(p.Backends, func(o model.Backend) bool { return o.Address == b.Address })
 		}
@@ -240,6 +256,31 @@ func (h *history) random() *Change {
 		}
 	}
 	return c
+}
+
+// randomShares are a base of backends that the pool may have or not.
+func randomShares(r *rand.Rand, six bool) (shares []model.Share) {
+	for _, n := range r.Perm(12)[:r.IntN(10)] {
+		a := netip.AddrFrom4([4]byte{198, 18, 3, byte(n + 1)})
+		if six {
+			a = ip(fmt.Sprintf("2001:db8::3:%x", n+1))
+		}
+		shares = append(shares, model.Share{Endpoint: netip.AddrPortFrom(a, 0), Weight: r.IntN(3), Withheld: r.IntN(5) * 250})
+	}
+	return shares
+}
+
+// sharesOf are the shares that a pool's own table is made of.
+func sharesOf(backends []model.Backend) (shares []model.Share) {
+	for i := range backends {
+		b := &backends[i]
+		s := model.Share{Endpoint: b.Endpoint(), Weight: b.Weight, Withheld: b.Serving.Withheld}
+		if b.Serving.Down {
+			s.Withheld = maglev.FullShare
+		}
+		shares = append(shares, s)
+	}
+	return shares
 }
 
 // otherwise changes what only a compilation can.

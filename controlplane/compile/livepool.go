@@ -41,15 +41,16 @@ func (l *Live) rebuildPool(t *transaction, i uint32, fresh func() (uint32, error
 	p := &l.pools[i]
 	list := poolList{name: p.name, draining: p.draining}
 	if p.state >= 0 {
-		list.backends = l.state.Pools[p.state].Backends
+		list.backends, list.base = l.state.Pools[p.state].Backends, l.state.Pools[p.state].Base
 	}
 	l.scratch.prepare(&list, &l.ways, l.tables, l.state.HashSeed)
 	if l.scratch.err != nil {
 		return nil, l.scratch.err
 	}
-	table := l.scratch.table
-	if table != nil {
-		t.asked = append(t.asked, table)
+	for _, table := range []*maglev.Table{l.scratch.table, l.scratch.base} {
+		if table != nil {
+			t.asked = append(t.asked, table)
+		}
 	}
 	slots, next, freed, err := assign(l.ids.backends.pools[p.name], l.scratch.members, nil, fresh)
 	if err != nil {
@@ -74,7 +75,7 @@ func (l *Live) rebuildPool(t *transaction, i uint32, fresh func() (uint32, error
 	if err := l.setMembers(t, p, &record, slots); err != nil {
 		return nil, err
 	}
-	if err := l.setTable(t, p, &record, table); err != nil {
+	if err := l.setTables(t, p, &record, l.scratch.table, l.scratch.base); err != nil {
 		return nil, err
 	}
 	switch {
@@ -187,10 +188,29 @@ func (l *Live) setMembers(t *transaction, p *livePool, record *fib.Pool, slots [
 	return nil
 }
 
-// setTable writes a pool's Maglev table: nowhere if another pool has it, over
-// the pool's own if that is the same size and no other pool's, else elsewhere.
-func (l *Live) setTable(t *transaction, p *livePool, record *fib.Pool, table *maglev.Table) error {
-	before := p.table
+// setTables writes a pool's Maglev table and its base.
+func (l *Live) setTables(t *transaction, p *livePool, record *fib.Pool, table, base *maglev.Table) error {
+	if err := l.setTable(t, &p.table, table); err != nil {
+		return err
+	}
+	if err := l.setTable(t, &p.base, base); err != nil {
+		return err
+	}
+	record.Table, record.TableSize, record.Checksum, record.Base, record.BaseSize = 0, 0, 0, 0, 0
+	if p.table != nil {
+		record.Table, record.TableSize, record.Checksum = p.table.first, uint32(table.Size()), table.Checksum()
+	}
+	if p.base != nil {
+		record.Base, record.BaseSize = p.base.first, uint32(base.Size())
+	}
+	return nil
+}
+
+// setTable puts a table in the place of another: nowhere if a pool has it
+// already, over the one before if that is of the same size and nobody else's, else
+// elsewhere.
+func (l *Live) setTable(t *transaction, of **placedTable, table *maglev.Table) error {
+	before := *of
 	if before != nil && before.table == table {
 		return nil
 	}
@@ -222,11 +242,7 @@ func (l *Live) setTable(t *transaction, p *livePool, record *fib.Pool, table *ma
 			l.entries.give(before.first, uint32(before.table.Size()), t)
 		}
 	}
-	set(t, &p.table, after)
-	record.Table, record.TableSize, record.Checksum = 0, 0, 0
-	if after != nil {
-		record.Table, record.TableSize, record.Checksum = after.first, uint32(table.Size()), table.Checksum()
-	}
+	set(t, of, after)
 	return nil
 }
 

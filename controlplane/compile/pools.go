@@ -29,7 +29,7 @@ func (c *compiler) pools() error {
 	for i := range c.state.Pools {
 		p := &c.state.Pools[i]
 		backends += len(p.Backends)
-		c.lists = append(c.lists, poolList{name: p.Name, backends: p.Backends, draining: draining[p.Name], stated: true})
+		c.lists = append(c.lists, poolList{name: p.Name, backends: p.Backends, draining: draining[p.Name], base: p.Base, stated: true})
 		c.poolIndex[p.Name] = uint32(i)
 	}
 	for _, name := range order {
@@ -91,6 +91,7 @@ func (c *compiler) layOut() error {
 type poolList struct {
 	name               string
 	backends, draining []model.Backend
+	base               []model.Share
 	stated             bool // the state has the pool; otherwise its backends only drain
 }
 
@@ -99,6 +100,7 @@ type prepared struct {
 	members []member
 	hops    []preparedHop // by member
 	table   *maglev.Table // nil: no member may be chosen
+	base    *maglev.Table // nil: there is none
 	err     error
 	warning string
 
@@ -152,6 +154,9 @@ func (p *prepared) prepare(list *poolList, w *ways, tables *maglev.Cache, seed [
 	p.table, p.err = nil, nil
 	if slices.ContainsFunc(p.members, func(m member) bool { return m.chosen() }) {
 		p.table, p.err = tables.Table(p.tableInput(), seed)
+	}
+	if p.base = nil; p.err == nil {
+		p.base, p.err = p.baseTable(list.base, tables, seed)
 	}
 }
 
@@ -208,6 +213,13 @@ func (c *compiler) pool(index int, p *prepared) error {
 			return err
 		}
 		record.Table, record.TableSize, record.Checksum = placed.first, uint32(p.table.Size()), p.table.Checksum()
+	}
+	if p.base != nil {
+		placed, err := c.place(p.base)
+		if err != nil {
+			return err
+		}
+		record.Base, record.BaseSize = placed.first, uint32(p.base.Size())
 	}
 	c.out.Pools = append(c.out.Pools, record)
 	return nil

@@ -9,6 +9,12 @@ func (s *Service) Equal(o *Service) bool {
 		s.DisableMSS == o.DisableMSS && s.DrainTimeout == o.DrainTimeout && slices.Equal(s.SourceRanges, o.SourceRanges)
 }
 
+// Serves reports whether two pools have the same backends, which serve the same
+// way, and the same base: whether the data path sees any difference.
+func (p *Pool) Serves(o *Pool) bool {
+	return slices.Equal(p.Backends, o.Backends) && slices.Equal(p.Base, o.Base)
+}
+
 // EqualButPools reports whether two states are the same but for their pools.
 func (s *State) EqualButPools(o *State) bool {
 	return s.Tunnel == o.Tunnel && s.HashSeed == o.HashSeed && s.Limits == o.Limits &&

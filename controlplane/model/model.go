@@ -133,12 +133,24 @@ type Pool struct {
 	Name     string
 	Backends []Backend
 
+	// Base is what the pool's base table is made of: the shares by which packets
+	// are sent whose flow no record tells of, the same on every node of a
+	// cluster. Sources declare none. Empty: there is no such table.
+	Base []Share `json:"-"`
+
 	Check *Check // nil: backends are taken to be alive
 	// PanicThreshold is the per cent of the backends that must be alive: with
 	// fewer, all are used, for it is more likely that the checks are wrong or
 	// that the rest would be overrun. 0: never.
 	PanicThreshold int
 	SlowStart      time.Duration // in which a backend that comes alive reaches its full share; 0: at once
+}
+
+// Share is a backend's part in a base table.
+type Share struct {
+	Endpoint netip.AddrPort
+	Weight   int // 0 to MaxWeight
+	Withheld int // per mille of what that is due, 0 to 1,000
 }
 
 // SNAT is one address that NAT flows leave from.

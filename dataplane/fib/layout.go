@@ -163,7 +163,12 @@ type Pool struct {
 	TableSize   uint32 // a prime; 0 when no backend may be chosen
 	Checksum    uint64 // of the table and the members it stands for; equal on every node with an equal pool
 	Name        NameRef
+	Base        uint32 // first entry in Tables of its base, the table of packets whose flow nobody knows
+	BaseSize    uint32 // a prime; 0 when there is none
 }
+
+// NoMember is the entry of a base for a backend that the pool no longer has.
+const NoMember = 65535
 
 // Backend flags.
 const (

@@ -124,6 +124,21 @@ func (s *Snapshot) Pick(p *Pool, hash uint64) uint32 {
 	return s.members[p.Members+uint32(s.tables[p.Table+slot])]
 }
 
+// PickBase is the slot of the backend that the pool's base has for a hash. It is
+// not ok when the pool has no base; the slot is NoIndex when the backend is no
+// member of the pool any more.
+func (s *Snapshot) PickBase(p *Pool, hash uint64) (slot uint32, ok bool) {
+	if p.BaseSize == 0 {
+		return NoIndex, false
+	}
+	at, _ := bits.Mul64(hash, uint64(p.BaseSize))
+	member := s.tables[uint64(p.Base)+at]
+	if member == NoMember {
+		return NoIndex, true
+	}
+	return s.members[p.Members+uint32(member)], true
+}
+
 // Allowed reports whether the service's source ranges let the client in.
 func (s *Snapshot) Allowed(svc *Service, client packet.Addr) bool {
 	if svc.RangeCount == 0 {
@@ -228,6 +243,10 @@ func (s *Snapshot) Members(p *Pool) []uint32 {
 // Table is the pool's Maglev table: for each slot an index into Members. It is
 // empty when the pool has no backend to choose.
 func (s *Snapshot) Table(p *Pool) []uint16 { return s.tables[p.Table : p.Table+p.TableSize] }
+
+// BaseTable is the pool's base: for each slot an index into Members, or NoMember.
+// It is empty when the pool has none.
+func (s *Snapshot) BaseTable(p *Pool) []uint16 { return s.tables[p.Base : p.Base+p.BaseSize] }
 
 // Ranges are the source ranges of a service.
 func (s *Snapshot) Ranges(svc *Service) []SourceRange {

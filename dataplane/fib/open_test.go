@@ -38,7 +38,7 @@ func TestOpenRefusesHeaders(t *testing.T) {
 			return moved
 		}, "its memory is not 8-byte aligned"},
 		{"magic", func(b []byte) []byte { headerOf(b).Magic = 1; return b }, "it begins with 0x1 and not with 0x4649424c52414946"},
-		{"version", func(b []byte) []byte { headerOf(b).Version = 9; return b }, "its layout version is 9, this program's 1"},
+		{"version", func(b []byte) []byte { headerOf(b).Version = 9; return b }, "its layout version is 9, this program's 2"},
 		{"sections", func(b []byte) []byte { headerOf(b).Sections = 15; return b }, "it has 15 sections and not 16"},
 		{"checksum", func(b []byte) []byte { headerOf(b).Checksum = 7; headerOf(b).Generation = 42; return b }, "its header has checksum 0x"},
 		{"cut off", func(b []byte) []byte { return b[:len(b)-1] }, "it is cut off: "},
@@ -127,6 +127,23 @@ func TestOpenRefusesRecords(t *testing.T) {
 		{func(b []byte) { sectionOf[uint32](b, secMembers)[1] = 1 }, "pool 0 has backend slot 1, which is unused"},
 		{func(b []byte) { sectionOf[uint32](b, secMembers)[1] = 3 }, "pool 0 has backend slot 3, which belongs to pool 1"},
 		{func(b []byte) { sectionOf[Pool](b, secPools)[1].Table = 4 }, "the tables of pools 0 and 1 overlap"},
+		{func(b []byte) {
+			p := &sectionOf[Pool](b, secPools)[2]
+			p.Base, p.BaseSize = 5, 3
+		}, "the base of pool 2 lies outside the section"},
+		{func(b []byte) {
+			p := &sectionOf[Pool](b, secPools)[1]
+			p.Base, p.BaseSize = 1, 3
+		}, "the tables of pools 0 and 1 overlap"},
+		{func(b []byte) {
+			p := &sectionOf[Pool](b, secPools)[1]
+			p.Base, p.BaseSize = 0, 5
+		}, "slot 1 of the base of pool 1 has member 1 of 1"},
+		{func(b []byte) {
+			sectionOf[uint16](b, secTables)[5] = NoMember
+			p := &sectionOf[Pool](b, secPools)[1]
+			p.Base, p.BaseSize = 5, 2
+		}, "slot 0 of the table of pool 1 has member 65535 of 1"},
 		{func(b []byte) { sectionOf[uint16](b, secTables)[3] = 2 }, "slot 3 of the table of pool 0 has member 2 of 2"},
 		{func(b []byte) {
 			p := sectionOf[Pool](b, secPools)

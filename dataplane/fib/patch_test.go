@@ -290,6 +290,14 @@ func TestPatchRefuses(t *testing.T) {
 		{"member gone", func(b []byte) { sectionOf[Backend](b, secBackends)[2] = Backend{} }, []Range{{uint32(secBackends), 2, 1}}, "pool 0 has backend slot 2, which is unused"},
 		{"member of another", func(b []byte) { sectionOf[Backend](b, secBackends)[3].Pool = 0 }, []Range{{uint32(secBackends), 3, 1}}, "pool 1 has backend slot 3, which belongs to pool 0"},
 		{"table", func(b []byte) { sectionOf[uint16](b, secTables)[6] = 1 }, []Range{{uint32(secTables), 6, 1}}, "slot 1 of the table of pool 1 has member 1 of 1"},
+		{"base", func(b []byte) {
+			p := &sectionOf[Pool](b, secPools)[1]
+			p.Base, p.BaseSize = 0, 5
+		}, []Range{{uint32(secPools), 1, 1}}, "slot 1 of the base of pool 1 has member 1 of 1"},
+		{"base overlaps", func(b []byte) {
+			p := &sectionOf[Pool](b, secPools)[1]
+			p.Base, p.BaseSize = 2, 1 // a member of pool 1, whose table has 0 there
+		}, []Range{{uint32(secPools), 1, 1}}, "the tables of pools 1 and 0 overlap"},
 		{"overlap", func(b []byte) { sectionOf[Pool](b, secPools)[1].Table = 2; sectionOf[uint16](b, secTables)[3] = 0 }, []Range{{uint32(secPools), 1, 1}}, "the tables of pools 1 and 0 overlap"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

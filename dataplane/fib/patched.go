@@ -162,7 +162,7 @@ func (c *patchCheck) backends() error {
 func (c *patchCheck) findPools() error {
 	for i := range c.s.pools {
 		p := &c.s.pools[i]
-		if c.touched(secPools, uint32(i), 1) || c.touched(secMembers, p.Members, p.MemberCount) || c.touched(secTables, p.Table, p.TableSize) {
+		if c.touched(secPools, uint32(i), 1) || c.touched(secMembers, p.Members, p.MemberCount) || c.touched(secTables, p.Table, p.TableSize) || c.touched(secTables, p.Base, p.BaseSize) {
 			c.pools = append(c.pools, uint32(i))
 		}
 	}
@@ -186,42 +186,39 @@ func (c *patchCheck) verifyPools() error {
 // tables checks that the tables of the pools looked at are apart from all
 // others, or the same.
 func (c *patchCheck) tables() error {
-	checked := make([]uint32, 0, len(c.pools)) // by where their tables begin
+	checked := make([]tableUse, 0, len(c.pools)) // by where they begin
 	for _, i := range c.pools {
-		if c.s.pools[i].TableSize != 0 {
-			checked = append(checked, i)
-		}
+		checked = c.s.usesOf(i, checked)
 	}
 	if len(checked) == 0 {
 		return nil
 	}
-	begin := func(i uint32) uint32 { return c.s.pools[i].Table }
-	end := func(i uint32) uint64 { return uint64(c.s.pools[i].Table) + uint64(c.s.pools[i].TableSize) }
-	slices.SortFunc(checked, func(i, j uint32) int { return cmp.Or(cmp.Compare(begin(i), begin(j)), cmp.Compare(end(i), end(j))) })
+	slices.SortFunc(checked, func(a, b tableUse) int { return a.compare(b) })
 	for n := 1; n < len(checked); n++ {
-		i, j := checked[n-1], checked[n]
-		if end(i) > uint64(begin(j)) && (begin(i) != begin(j) || end(i) != end(j)) {
-			return fmt.Errorf("the tables of pools %d and %d overlap", i, j)
+		if before, u := &checked[n-1], &checked[n]; before.end() > uint64(u.first) && !before.same(u) {
+			return before.overlaps(u)
 		}
 	}
-	lowest, highest := uint64(begin(checked[0])), end(checked[len(checked)-1])
+	lowest, highest := uint64(checked[0].first), checked[len(checked)-1].end()
+	var two [2]tableUse
 	for i := range c.s.pools {
-		other := uint32(i)
-		if c.s.pools[i].TableSize == 0 || end(other) <= lowest || uint64(begin(other)) >= highest {
-			continue // most are nowhere near
-		}
-		// Those checked are apart or the same, so their ends are sorted too.
-		at, _ := slices.BinarySearchFunc(checked, begin(other), func(j, first uint32) int {
-			if end(j) <= uint64(first) {
-				return -1
+		for _, other := range c.s.usesOf(uint32(i), two[:0]) {
+			if other.end() <= lowest || uint64(other.first) >= highest {
+				continue // most are nowhere near
 			}
-			return 1
-		})
-		if at == len(checked) {
-			continue
-		}
-		if j := checked[at]; uint64(begin(j)) < end(other) && (begin(j) != begin(other) || end(j) != end(other)) {
-			return fmt.Errorf("the tables of pools %d and %d overlap", j, other)
+			// Those checked are apart or the same, so their ends are sorted too.
+			at, _ := slices.BinarySearchFunc(checked, other.first, func(u tableUse, first uint32) int {
+				if u.end() <= uint64(first) {
+					return -1
+				}
+				return 1
+			})
+			if at == len(checked) {
+				continue
+			}
+			if u := &checked[at]; uint64(u.first) < other.end() && !u.same(&other) {
+				return u.overlaps(&other)
+			}
 		}
 	}
 	return nil

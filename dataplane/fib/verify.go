@@ -168,6 +168,8 @@ func (s *Snapshot) verifyPool(i int) error {
 		return fmt.Errorf("the members of pool %d lie outside the section", i)
 	case !within(p.Table, p.TableSize, len(s.tables)):
 		return fmt.Errorf("the table of pool %d lies outside the section", i)
+	case !within(p.Base, p.BaseSize, len(s.tables)):
+		return fmt.Errorf("the base of pool %d lies outside the section", i)
 	}
 	for _, slot := range s.Members(p) {
 		if uint64(slot) >= uint64(len(s.backends)) || s.backends[slot].ID == 0 {
@@ -180,45 +182,93 @@ func (s *Snapshot) verifyPool(i int) error {
 	return nil
 }
 
+// tableUse is that a pool uses a table, as its own or as its base.
+type tableUse struct {
+	pool        uint32
+	first, size uint32
+	members     uint32
+	base        bool
+}
+
+func (u *tableUse) end() uint64 { return uint64(u.first) + uint64(u.size) }
+
+func (u *tableUse) same(o *tableUse) bool { return u.first == o.first && u.size == o.size }
+
+func (u *tableUse) compare(o tableUse) int {
+	kind := 0
+	switch {
+	case u.base && !o.base:
+		kind = 1
+	case !u.base && o.base:
+		kind = -1
+	}
+	return cmp.Or(cmp.Compare(u.first, o.first), cmp.Compare(u.size, o.size), kind, cmp.Compare(u.members, o.members), cmp.Compare(u.pool, o.pool))
+}
+
+func (u *tableUse) overlaps(o *tableUse) error {
+	return fmt.Errorf("the tables of pools %d and %d overlap", u.pool, o.pool)
+}
+
+// usesOf appends what tables a pool uses.
+func (s *Snapshot) usesOf(i uint32, uses []tableUse) []tableUse {
+	p := &s.pools[i]
+	if p.TableSize != 0 {
+		uses = append(uses, tableUse{i, p.Table, p.TableSize, p.MemberCount, false})
+	}
+	if p.BaseSize != 0 {
+		uses = append(uses, tableUse{i, p.Base, p.BaseSize, p.MemberCount, true})
+	}
+	return uses
+}
+
 // verifyTables checks that the entries of each Maglev table are members of
 // every pool that uses it. Tables are the same or apart, never overlapping,
-// so each entry is looked at once.
+// so each entry is looked at once for those who have it as their table, and once
+// for those who have it as their base.
 func (s *Snapshot) verifyTables() error {
-	users := make([]uint32, 0, len(s.pools))
+	uses := make([]tableUse, 0, len(s.pools))
 	for i := range s.pools {
-		if s.pools[i].TableSize != 0 {
-			users = append(users, uint32(i))
-		}
+		uses = s.usesOf(uint32(i), uses)
 	}
-	slices.SortFunc(users, func(i, j uint32) int {
-		a, b := &s.pools[i], &s.pools[j]
-		return cmp.Or(cmp.Compare(a.Table, b.Table), cmp.Compare(a.TableSize, b.TableSize), cmp.Compare(a.MemberCount, b.MemberCount))
-	})
-	for n, i := range users {
-		p := &s.pools[i]
+	slices.SortFunc(uses, func(a, b tableUse) int { return a.compare(b) })
+	for n := range uses {
+		u := &uses[n]
 		if n > 0 {
-			before := &s.pools[users[n-1]]
-			if before.Table == p.Table && before.TableSize == p.TableSize {
+			before := &uses[n-1]
+			if before.same(u) && (before.base == u.base || before.members <= u.members) {
 				continue // checked with the pool of fewest members
 			}
-			if uint64(before.Table)+uint64(before.TableSize) > uint64(p.Table) {
-				return fmt.Errorf("the tables of pools %d and %d overlap", users[n-1], i)
+			if !before.same(u) && before.end() > uint64(u.first) {
+				return before.overlaps(u)
 			}
 		}
-		if err := s.verifyTableOf(i); err != nil {
+		if err := s.verifyEntries(u); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// verifyTableOf checks that the entries of a pool's Maglev table are its
-// members. The pool was verified before.
+// verifyTableOf checks that the entries of a pool's tables are its members. The
+// pool was verified before.
 func (s *Snapshot) verifyTableOf(i uint32) error {
-	p := &s.pools[i]
-	for at, member := range s.Table(p) {
-		if uint32(member) >= p.MemberCount {
-			return fmt.Errorf("slot %d of the table of pool %d has member %d of %d", at, i, member, p.MemberCount)
+	var two [2]tableUse
+	for _, u := range s.usesOf(i, two[:0]) {
+		if err := s.verifyEntries(&u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Snapshot) verifyEntries(u *tableUse) error {
+	what := "table"
+	if u.base {
+		what = "base"
+	}
+	for at, member := range s.tables[u.first:u.end()] {
+		if uint32(member) >= u.members && !(u.base && member == NoMember) {
+			return fmt.Errorf("slot %d of the %s of pool %d has member %d of %d", at, what, u.pool, member, u.members)
 		}
 	}
 	return nil

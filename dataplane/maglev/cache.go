@@ -43,6 +43,36 @@ func (c *Cache) Table(members []Member, seed [2]uint64) (*Table, error) {
 	return e.table, e.err
 }
 
+// Mapped is Table with other entries: mapping says for each member what they are.
+// It has that table's checksum.
+func (c *Cache) Mapped(members []Member, mapping []uint16, seed [2]uint64) (*Table, error) {
+	b := c.builder()
+	defer c.idle(b)
+	key := b.mappedKey(members, mapping, seed)
+	e := c.entry(key)
+	e.once.Do(func() {
+		if e.table, e.err = b.build(members, seed); e.table == nil {
+			return
+		}
+		e.table.key = key
+		for i, member := range e.table.entries {
+			e.table.entries[i] = mapping[member]
+		}
+	})
+	return e.table, e.err
+}
+
+// mappedKey is another key than that of any table that is not mapped.
+func (b *builder) mappedKey(members []Member, mapping []uint16, seed [2]uint64) cacheKey {
+	key := b.key(members, seed)
+	buf := append(b.sum[:0], key[:]...)
+	for _, to := range mapping {
+		buf = binary.LittleEndian.AppendUint16(buf, to)
+	}
+	b.sum = append(buf, "mapped"...)
+	return sha256.Sum256(b.sum)
+}
+
 // entry is where the table of a key is, or is to be, kept.
 func (c *Cache) entry(key cacheKey) *cacheEntry {
 	c.mu.Lock()
