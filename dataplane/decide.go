@@ -183,20 +183,54 @@ func decideNew(in *Input, svc *fib.Service, v *Verdict) {
 	carry(in, svc, b, v)
 }
 
-// choose picks the backend of a new flow, nil when the pool has none.
+// choose picks the backend of a new flow, nil when the pool has none. A TCP
+// packet that opens no connection belongs to one that another node has seen the
+// beginning of, or this one before it lost its table: it goes by the base, which
+// is the same everywhere and does not follow every change.
 func choose(in *Input, svc *fib.Service) *fib.Backend {
 	s, info := in.Snapshot, in.Info
+	hash := FlowHash(s, svc, info.Src, info.Dst, info.SrcPort, info.DstPort, info.Proto)
+	if in.Flow == nil && info.Proto == packet.ProtoTCP && !opens(info) {
+		if slot, ok := s.PickBase(s.Pool(svc.Pool), hash); ok && slot != fib.NoIndex {
+			if b := s.Backend(slot); b.Flags&fib.BackendDown == 0 {
+				return b
+			}
+		}
+	}
 	if svc.Affinity != 0 && in.Affinity != nil {
 		b := s.BackendByID(fib.ID(in.Affinity.BackendID))
 		if b != nil && b.Pool == svc.Pool && b.Flags&(fib.BackendDown|fib.BackendDraining) == 0 && b.Weight > 0 {
 			return b
 		}
 	}
-	slot := s.Pick(s.Pool(svc.Pool), FlowHash(s, svc, info.Src, info.Dst, info.SrcPort, info.DstPort, info.Proto))
+	slot := s.Pick(s.Pool(svc.Pool), hash)
 	if slot == fib.NoIndex {
 		return nil
 	}
 	return s.Backend(slot)
+}
+
+// Known reports whether every node of the cluster sends packets of a flow where
+// this one does, without having been told of it: the flow's backend is the one
+// that its pool's base has for it or, where there are no connections that a first
+// packet would show, its table. A flow that is not known is an exception, of which
+// peers are told. Nobody is told of flows of a pool without a base, nor of NAT
+// flows, whose bindings are this node's own.
+func Known(s *fib.Snapshot, f *flow.Flow) bool {
+	svc, vip := s.ServiceByID(fib.ID(f.ServiceID)), s.LocalByID(f.VIP)
+	if svc == nil || vip == nil || svc.Method == fib.MethodNAT || f.State == flow.StateAffinity {
+		return true
+	}
+	p := s.Pool(svc.Pool)
+	if p.BaseSize == 0 {
+		return true
+	}
+	hash := FlowHash(s, svc, f.Client, vip.Addr, f.ClientPort, f.VIPPort, f.Proto)
+	slot, _ := s.PickBase(p, hash)
+	if f.Proto != packet.ProtoTCP {
+		slot = s.Pick(p, hash)
+	}
+	return slot != fib.NoIndex && s.Backend(slot).ID == fib.ID(f.BackendID)
 }
 
 // FlowHash is the hash that picks a flow's Maglev slot: of the whole 5-tuple,

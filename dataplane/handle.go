@@ -118,7 +118,13 @@ func (w *Worker) touch(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 	svc := &w.snapshot.Services()[fib.ID(fl.ServiceID).Slot()]
 	to := w.timeouts[svc.Timeouts].of(in.Info.Proto)
 	before := fl.State
+	if fl.Told() {
+		w.Flows.SetVia(ref, fl, 0)
+	}
 	w.Flows.Advance(ref, fl, in.Dir, in.Info.TCPFlags, w.now, to)
+	if w.Tells != nil && fl.State != before {
+		w.tellOf(fl)
+	}
 	if fl.SNAT != 0 && in.Dir == flow.Forward {
 		mac := packet.Ethernet(w.Pool.Bytes(f)).SrcMAC()
 		if !w.Flows.IsPeer(fl.Via, f.Port, mac) {

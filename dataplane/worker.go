@@ -15,6 +15,7 @@ import (
 	"fairlead/dataplane/reason"
 	"fairlead/dataplane/rewrite"
 	"fairlead/dataplane/tap"
+	"fairlead/dataplane/tell"
 )
 
 // Config is what a worker works with. All of it is required unless it says
@@ -42,6 +43,9 @@ type Config struct {
 	// Trace, if not nil, is told how each frame's journey ended, by the
 	// address of its chunk, before the frame is sent or freed.
 	Trace func(chunk uint64, v Verdict)
+
+	// Tells, if not nil, is how peers of the node are told of flows, and tell.
+	Tells *tell.Worker
 
 	// Taps, if not nil, is shown the packets that somebody wants to see.
 	Taps *tap.Writer
@@ -88,6 +92,7 @@ type Worker struct {
 	found   flow.Flow // the flow the packet in hand belongs to
 	sticky  flow.Flow // its client's session affinity record
 	created flow.Flow // the flow it opens
+	told    flow.Flow // the flow that a peer has told of
 	main    batch
 	out     [nic.MaxPorts]outgoing
 	tx      [nic.MaxPorts]nic.Queue // the queue a port is sent on by, nil when it has none
@@ -186,6 +191,7 @@ func (w *Worker) Step() int {
 	}
 	w.now = w.Clock()
 	w.look()
+	w.takeTold()
 	work := w.complete()
 	w.expireHeld()
 	for i := range w.Queues {

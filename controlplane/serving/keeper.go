@@ -29,6 +29,7 @@ type Keeper struct {
 	settings map[model.BackendKey]model.BackendSetting
 	dirty    map[string]bool // pools that the data path has not taken over yet
 	recalled map[model.BackendKey]Verdict
+	bases    map[string][]model.Share // by pool, whether there is such a pool or not
 }
 
 // New makes a keeper of no pools. changed, unless it is nil, is called after
@@ -37,7 +38,7 @@ func New(applier Applier, now func() time.Time, changed func()) *Keeper {
 	if changed == nil {
 		changed = func() {}
 	}
-	return &Keeper{applier: applier, now: now, changed: changed, pools: map[string]*pool{}, dirty: map[string]bool{}}
+	return &Keeper{applier: applier, now: now, changed: changed, pools: map[string]*pool{}, dirty: map[string]bool{}, bases: map[string][]model.Share{}}
 }
 
 // Recall has backends begin with verdicts that are known from before: of another
@@ -62,7 +63,8 @@ func (k *Keeper) Apply(state *model.State, settings []model.BackendSetting, publ
 	for i := range serving.Pools {
 		p := k.take(&state.Pools[i])
 		serving.Pools[i].Backends = p.work(byKey, now)
-		p.in = serving.Pools[i].Backends
+		serving.Pools[i].Base = k.bases[p.declared.Name]
+		p.in, p.inBase = serving.Pools[i].Backends, serving.Pools[i].Base
 		pools[p.declared.Name] = p
 	}
 	if err := publish(&serving); err != nil {
@@ -202,8 +204,8 @@ func (k *Keeper) flush() error {
 			continue
 		}
 		next := p.declared
-		next.Backends = p.work(k.settings, now)
-		if slices.Equal(next.Backends, p.in) {
+		next.Backends, next.Base = p.work(k.settings, now), k.bases[name]
+		if slices.Equal(next.Backends, p.in) && slices.Equal(next.Base, p.inBase) {
 			delete(k.dirty, name)
 			continue
 		}
@@ -216,7 +218,8 @@ func (k *Keeper) flush() error {
 		return err
 	}
 	for i := range pools {
-		k.pools[pools[i].Name].in = pools[i].Backends
+		p := k.pools[pools[i].Name]
+		p.in, p.inBase = pools[i].Backends, pools[i].Base
 	}
 	clear(k.dirty)
 	return nil

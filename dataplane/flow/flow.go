@@ -78,7 +78,7 @@ type Flow struct {
 	SNATPort    uint16 // NAT only
 	VIP         uint16 // fib.Local ID
 	SNAT        uint16 // fib.Local ID of the source address, NAT only; 0: the flow has no reply key
-	Via         uint16 // index in the peer table: the link-layer way back to the client, 0 when unknown
+	Via         uint16 // index in the peer table: the link-layer way back to the client, 0 when unknown; of a flow without a reply key ViaTold or 0
 	Proto       uint8
 	State       State
 	ServiceID   uint32 // fib.ID
@@ -87,6 +87,14 @@ type Flow struct {
 
 	seq uint32 // incarnation of the record this was copied from; a Ref is good only together with it
 }
+
+// ViaTold is Via of a flow without a reply key that a peer has told of, until a
+// packet of it comes here.
+const ViaTold = 1
+
+// Told reports whether all that is known of the flow is what a peer has told: no
+// packet of it has come here yet.
+func (f *Flow) Told() bool { return f.SNAT == 0 && f.Via == ViaTold }
 
 // ForwardKey is the key of packets from the client.
 func (f *Flow) ForwardKey() Key {

@@ -71,6 +71,7 @@ type Setup struct {
 	Memos    int   `json:"memos"`          // directions of flows to remember verdicts for
 	Accounts int   `json:"accounts"`       // bytes of the queues' accounts of new connections
 	Taps     int   `json:"taps"`           // bytes of the memory by which packets are looked at
+	Tells    int   `json:"tells"`          // bytes of the memory by which peers are told of flows
 	Memo     *Memo `json:"memo,omitempty"` // the XDP program's memory for them, nil when it forwards nothing itself
 
 	// Listens says that the process is given a Listener, by which a control
@@ -90,9 +91,9 @@ type Setup struct {
 }
 
 // Descriptors is how many descriptors a Setup comes with, in this order: flow
-// table, counters, admission, taps; those of Memo; the Listener; those that are Held.
+// table, counters, admission, taps, tells; those of Memo; the Listener; those that are Held.
 func (s *Setup) Descriptors() int {
-	n := 4 + len(s.Held)
+	n := 5 + len(s.Held)
 	if s.Memo != nil {
 		n += 3
 	}
@@ -105,7 +106,7 @@ func (s *Setup) Descriptors() int {
 // Layout is the version of all that two processes of different binaries share:
 // messages, counters, rings' custody, flow table, FIB. A process takes nothing
 // over from one with another layout.
-const Layout = 1
+const Layout = 2
 
 // Memo is the memory that the data process shares with the XDP program; its
 // descriptors follow those of Setup: entries, routes, counts. The sizes are in

@@ -21,6 +21,7 @@ import (
 	"fairlead/dataplane/flow"
 	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/memo"
+	"fairlead/dataplane/tell"
 	"fairlead/xdp"
 )
 
@@ -39,6 +40,7 @@ type process struct {
 	memos      *memo.Table
 	accounts   []xdp.Admission // of new connections, shared with the XDP program
 	taps       taps
+	tells      []*tell.Worker
 	images     images
 	forwards   bool
 	succession uint64 // how often the process that forwards had been taken over when this one was set up

@@ -46,7 +46,10 @@ func (p *process) receiveSetup(m *ipc.Message) error {
 	if err := p.mapTaps(m.FDs[3]); err != nil {
 		return err
 	}
-	rest := m.FDs[4:]
+	if err := p.mapTells(m.FDs[4]); err != nil {
+		return err
+	}
+	rest := m.FDs[5:]
 	if s.Memo != nil {
 		if err := p.mapMemos(rest[:3]); err != nil {
 			return err

@@ -83,7 +83,7 @@ func (p *process) take(w *worker) error {
 	w.Worker, err = dataplane.NewWorker(dataplane.Config{
 		Pool: pool, Queues: queues, Waiter: w.waiter, Flows: p.flows, Index: s.Index,
 		Snapshots: p.snapshots, Memos: p.memos, Counters: counters, Clock: clock, HoldMost: p.setup.HoldMost,
-		Spin: time.Duration(p.setup.SpinUS) * time.Microsecond, Taps: p.taps.writers[s.Index],
+		Spin: time.Duration(p.setup.SpinUS) * time.Microsecond, Taps: p.taps.writers[s.Index], Tells: p.tells[s.Index],
 	})
 	return err
 }

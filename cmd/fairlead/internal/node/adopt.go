@@ -15,6 +15,7 @@ import (
 	"fairlead/dataplane/fib"
 	"fairlead/dataplane/ipc"
 	"fairlead/dataplane/tap"
+	"fairlead/dataplane/tell"
 	"fairlead/xdp"
 	"fairlead/xdp/steer"
 )
@@ -40,10 +41,10 @@ func (n *Node) estate() (*estate, error) {
 	e := &estate{generation: n.image.generation, setup: ipc.Setup{
 		Layout: ipc.Layout, Workers: len(n.workers), Flows: n.cfg.Dataplane.FlowTableSize, Services: maxServices, Backends: maxBackends,
 		HoldMost: int(n.image.snapshot.Settings().FragHold), SpinUS: int(n.cfg.Dataplane.Spin.Microseconds()), Resume: n.used,
-		Accounts: accounts.Bytes(), Taps: tap.Size(len(n.workers)), Memos: n.cfg.Dataplane.Memos(), Memo: n.memoSetup(), Owner: uint32(os.Getuid()),
+		Accounts: accounts.Bytes(), Taps: tap.Size(len(n.workers)), Tells: tell.Size(len(n.workers)), Memos: n.cfg.Dataplane.Memos(), Memo: n.memoSetup(), Owner: uint32(os.Getuid()),
 		Orphan: n.cfg.Lifecycle.OrphanLimit.Milliseconds(), Estate: text,
 	}}
-	e.shared = []int{n.flowsFD, n.countersFD, accounts.FD, n.taps.fd}
+	e.shared = []int{n.flowsFD, n.countersFD, accounts.FD, n.taps.fd, n.tells.fd}
 	if e.setup.Memo != nil {
 		m, _ := n.steer.Memo()
 		e.shared = append(e.shared, m.Entries.FD, m.Routes.FD, m.Counts.FD)
@@ -77,7 +78,7 @@ func (n *Node) adopt(in *inherited, left []byte) error {
 	}
 	adopted := steer.AdoptedMaps{Places: make(map[int]int)}
 	n.flowsFD, n.countersFD, adopted.Admissions = next(), next(), next()
-	tapsFD := next()
+	tapsFD, tellsFD := next(), next()
 	if in.setup.Memo != nil {
 		adopted.MemoEntries, adopted.MemoRoutes, adopted.MemoCounts = next(), next(), next()
 		adopted.MemoSeed = in.setup.Memo.Seed
@@ -99,7 +100,7 @@ func (n *Node) adopt(in *inherited, left []byte) error {
 	if n.flowTable, err = openFlowTable(n.flowsFD, n.cfg.Dataplane.FlowTableSize); err != nil {
 		return err
 	}
-	if err := n.taps.adopt(tapsFD, in.setup.Workers); err != nil {
+	if err := errors.Join(n.taps.adopt(tapsFD, in.setup.Workers), n.tells.adopt(tellsFD, in.setup.Workers)); err != nil {
 		return err
 	}
 	for i := range in.workers {

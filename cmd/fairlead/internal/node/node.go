@@ -67,6 +67,7 @@ type Node struct {
 	profiling sync.Mutex // held while a profile is recorded
 	flowGauge flowGauge
 	taps      *taps      // who looks at packets
+	tells     *Tells     // of flows, to peers and by them
 	flowTable *flowTable // for those who look at flows
 	upgrading sync.Mutex // held while the data process is replaced on purpose
 
@@ -116,7 +117,7 @@ type Options struct {
 // process that forwards without a control process. It does not forward before
 // Start, unless that process does.
 func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err error) {
-	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1), taps: newTaps(log), keeper: opts.Keeper, working: opts.Working}
+	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1), taps: newTaps(log), tells: &Tells{fd: -1}, keeper: opts.Keeper, working: opts.Working}
 	n.reconciler = controlplane.New(n)
 	n.serving = serving.New(n.reconciler, time.Now, n.served.tell)
 	if n.user, err = lookIdentity(cfg.Dataplane.User); err != nil {
@@ -249,7 +250,7 @@ func (n *Node) open() error {
 	if err := n.makeCounters(count); err != nil {
 		return err
 	}
-	if err := n.taps.make(count); err != nil {
+	if err := errors.Join(n.taps.make(count), n.tells.make(count)); err != nil {
 		return err
 	}
 	if n.multicastFD >= 0 {
@@ -569,7 +570,7 @@ func (n *Node) closeShared() error {
 		errs = append(errs, n.listener.Close())
 		n.listener = nil
 	}
-	errs = append(errs, n.taps.close(), n.flowTable.close(), n.image.close())
+	errs = append(errs, n.taps.close(), n.tells.close(), n.flowTable.close(), n.image.close())
 	n.image = image{}
 	return errors.Join(errs...)
 }
