@@ -24,6 +24,9 @@ type Config struct {
 	// NextHop is the link-layer way to a backend, as the data path takes it. It
 	// is needed for the methods IPIP, GUE and L2, and called often.
 	NextHop func(netip.Addr) (Hop, bool)
+	// Confirm has Report be told, too, when a verdict that a target began with
+	// becomes the checker's own (Verdict.Own), or ceases to be.
+	Confirm bool
 	Log     *slog.Logger
 }
 
@@ -71,6 +74,8 @@ type backend struct {
 	since    time.Time
 	reason   string
 	reported State // that was last reported, or that it began with
+	own      bool  // a check has agreed with state
+	ownTold  bool  // as it was last reported
 	listed   bool  // in Checker.changed
 	removed  bool
 }
@@ -82,6 +87,7 @@ type probed struct {
 	way     Way
 	probe   probe
 	removed bool
+	own     bool      // a check has agreed with the state
 	begin   time.Time // of the check under way
 	at      time.Time // when the next one is due
 	started bool      // has been checked or is being checked
@@ -146,11 +152,37 @@ func (c *Checker) Set(targets []Target) (changed bool, err error) {
 	if c.closed {
 		return false, errors.New("the checker is closed")
 	}
-	var errs []error
-	now := time.Now()
 	kept := make(map[model.BackendKey]bool, len(targets))
+	fresh, changed, errs := c.setAll(targets, kept, time.Now())
+	for key := range c.backends {
+		if !kept[key] {
+			c.remove(key)
+			changed = true
+		}
+	}
+	c.finishSet(fresh)
+	return changed, errors.Join(errs...)
+}
+
+// Change begins to check some targets, or checks them otherwise, as Set does, and
+// ceases to check others. All that it does not name stay as they are.
+func (c *Checker) Change(add []Target, remove []model.BackendKey) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return errors.New("the checker is closed")
+	}
+	for _, key := range remove {
+		c.remove(key)
+	}
+	fresh, _, errs := c.setAll(add, make(map[model.BackendKey]bool, len(add)), time.Now())
+	c.finishSet(fresh)
+	return errors.Join(errs...)
+}
+
+// setAll makes targets what they are to be, and gives the ways that are new.
+func (c *Checker) setAll(targets []Target, kept map[model.BackendKey]bool, now time.Time) (fresh []*probed, changed bool, errs []error) {
 	prepared := make(map[*model.Check]*preparation)
-	var fresh []*probed
 	for i := range targets {
 		t := &targets[i]
 		if kept[t.Key] {
@@ -165,17 +197,24 @@ func (c *Checker) Set(targets []Target) (changed bool, err error) {
 		}
 		fresh = append(fresh, begun...)
 	}
-	for key, b := range c.backends {
-		if !kept[key] {
-			b.removed, changed = true, true
-			b.stop(b.ways)
-			delete(c.backends, key)
-		}
+	return fresh, changed, errs
+}
+
+// remove ceases to check a backend.
+func (c *Checker) remove(key model.BackendKey) {
+	if b := c.backends[key]; b != nil {
+		b.removed = true
+		b.stop(b.ways)
+		delete(c.backends, key)
 	}
+}
+
+// finishSet takes what is no longer checked out of the lists, and begins what is
+// new.
+func (c *Checker) finishSet(fresh []*probed) {
 	c.changed = slices.DeleteFunc(c.changed, func(b *backend) bool { return b.removed })
 	c.due.drop()
-	c.begin(fresh, now)
-	return changed, errors.Join(errs...)
+	c.begin(fresh, time.Now())
 }
 
 // set makes one target what it is to be, and gives the ways that are new.
@@ -206,6 +245,9 @@ func (c *Checker) set(t *Target, prepared map[*model.Check]*preparation, now tim
 			continue
 		}
 		p := &probed{of: b, way: w, judge: judge{state: b.state, since: b.since}}
+		if !known && t.Doubted && b.state != Down {
+			p.streak = 1 - t.Check.Fall
+		}
 		if p.probe, err = prep.probe(c.tools, t.Key, w); err != nil {
 			continue
 		}
@@ -228,20 +270,23 @@ func (b *backend) stop(ways []*probed) {
 // conclude works out what a backend is from what its ways are: Down when one
 // is, Up when all are. The reason is that of the first of the worst.
 func (c *Checker) conclude(b *backend, now time.Time) {
-	state, reason := Up, ""
+	state, reason, own := Up, "", true
 	if len(b.ways) == 0 {
-		state, reason = b.state, b.reason
+		state, reason, own = b.state, b.reason, b.own
 	}
 	for _, p := range b.ways {
 		if p.state == Down && state != Down || p.state == Unknown && state == Up {
-			state, reason = p.state, p.err
+			state, reason, own = p.state, p.err, p.own
+		} else if p.state == state {
+			// One way that was found down is enough; all have to be found up.
+			own = own && p.own || state == Down && (own || p.own)
 		}
 	}
 	if state != b.state {
 		b.since = now
 	}
-	b.state, b.reason = state, reason
-	if b.state == b.reported || b.listed {
+	b.state, b.reason, b.own = state, reason, own && state != Unknown
+	if !c.news(b) || b.listed {
 		return
 	}
 	b.listed = true
@@ -250,6 +295,11 @@ func (c *Checker) conclude(b *backend, now time.Time) {
 	case c.report <- struct{}{}:
 	default:
 	}
+}
+
+// news reports whether there is something about a backend to report.
+func (c *Checker) news(b *backend) bool {
+	return b.state != b.reported || c.cfg.Confirm && b.own != b.ownTold
 }
 
 // reporter passes changes of verdicts on.
@@ -264,10 +314,10 @@ func (c *Checker) reporter() {
 		verdicts := make([]Verdict, 0, len(c.changed))
 		for _, b := range c.changed {
 			b.listed = false
-			if b.state == b.reported {
+			if !c.news(b) {
 				continue // and back again
 			}
-			b.reported = b.state
+			b.reported, b.ownTold = b.state, b.own
 			verdicts = append(verdicts, b.verdict())
 		}
 		c.changed = nil
@@ -279,7 +329,7 @@ func (c *Checker) reporter() {
 }
 
 func (b *backend) verdict() Verdict {
-	return Verdict{Key: b.key, State: b.state, Since: b.since, Reason: b.reason}
+	return Verdict{Key: b.key, State: b.state, Since: b.since, Reason: b.reason, Own: b.own}
 }
 
 // State is what is known of one backend; Unknown for one that is not checked.

@@ -70,6 +70,9 @@ type Target struct {
 	// one follows. It counts for a backend that the checker does not know.
 	Initial State
 	Since   time.Time // of Initial
+	// Doubted says that somebody else has found it down, by several checks. One
+	// failure is enough to agree. It counts as Initial does.
+	Doubted bool
 }
 
 // Verdict is what a backend was found to be.
@@ -78,6 +81,9 @@ type Verdict struct {
 	State  State
 	Since  time.Time
 	Reason string // what the last failure was; empty when Up
+	// Own says that a check of this checker has agreed with State, which is until
+	// then what the target began with.
+	Own bool
 }
 
 // Result is everything that is known of one backend, for those who look.

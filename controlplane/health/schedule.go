@@ -173,7 +173,9 @@ func (c *Checker) finish(p *probed, err error, begin time.Time) {
 		p.err, p.latency = "", now.Sub(begin)
 	}
 	changed := p.judge.judge(p.of.check, err == nil, now)
-	if changed || p.state != Up {
+	confirmed := !p.own && (p.state == Up && err == nil || p.state == Down && err != nil)
+	p.own = p.own || confirmed
+	if changed || confirmed || p.state != Up {
 		c.conclude(p.of, now)
 	}
 	c.again(p, now)
