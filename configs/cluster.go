@@ -20,6 +20,7 @@ type Cluster struct {
 	Advertise     netip.Addr    // that others reach this node at; the zero Addr: found out
 	Seeds         []Seed        // where others may be found, besides those known from before
 	ProbeInterval time.Duration // what the time to detect a dead node follows from
+	HoldDown      time.Duration // how long this node is well before it takes VIPs from others
 }
 
 // Seed is where another node takes streams: a host name, of which all addresses
@@ -41,12 +42,14 @@ const (
 	minProbeEvery   = 50 * time.Millisecond
 	maxProbeEvery   = 10 * time.Second
 	defaultProbe    = 100 * time.Millisecond
+	defaultHoldDown = 5 * time.Second
+	maxHoldDown     = time.Hour
 	maxMemberName   = 63
 	memberNameRunes = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 )
 
 func defaultCluster() Cluster {
-	return Cluster{GossipPort: DefaultGossipPort, StreamPort: DefaultStreamPort, ProbeInterval: defaultProbe}
+	return Cluster{GossipPort: DefaultGossipPort, StreamPort: DefaultStreamPort, ProbeInterval: defaultProbe, HoldDown: defaultHoldDown}
 }
 
 // BadMemberName says what keeps a node of that name from being in a cluster; ""
@@ -90,6 +93,7 @@ func (r *reader) cluster(root *table, c *Config) {
 	}
 	out.Seeds = t.seeds("seeds", out.StreamPort)
 	out.ProbeInterval = t.duration("probe_interval", out.ProbeInterval, minProbeEvery, maxProbeEvery, time.Millisecond)
+	out.HoldDown = t.duration("hold_down", out.HoldDown, 0, maxHoldDown, time.Millisecond)
 	if name := c.Node.Name; name != "" && BadMemberName(name) != "" {
 		r.report(root.valueAt("node.name"), "name: %q is no name for a node of a cluster: %s", name, BadMemberName(name))
 	}

@@ -10,7 +10,7 @@ func renderCluster(c *Cluster, line func(format string, args ...any), quote func
 	if !c.Enabled {
 		return
 	}
-	line("[cluster]\nkey_file = %s\ngossip_port = %d\nstream_port = %d\nprobe_interval = %q", quote(c.KeyFile), c.GossipPort, c.StreamPort, c.ProbeInterval)
+	line("[cluster]\nkey_file = %s\ngossip_port = %d\nstream_port = %d\nprobe_interval = %q\nhold_down = %q", quote(c.KeyFile), c.GossipPort, c.StreamPort, c.ProbeInterval, c.HoldDown)
 	if c.Bind.IsValid() {
 		line("bind = %q", c.Bind)
 	}
@@ -39,6 +39,7 @@ func TestClusterErrors(t *testing.T) {
 4:15: stream_port: 65536 is out of range; it must be 1 to 65535`},
 		{"one port for both", "[cluster]\nkey_file = \"/k\"\nstream_port = 7946\n", `3:15: stream_port: 7946 is the gossip_port, which takes TCP connections, too`},
 		{"probe interval", "[cluster]\nkey_file = \"/k\"\nprobe_interval = \"20ms\"\n", `3:18: probe_interval: 20ms is out of range; it must be 50ms to 10s`},
+		{"hold-down", "[cluster]\nkey_file = \"/k\"\nhold_down = \"2h\"\n", `3:13: hold_down: 2h is out of range; it must be 0s to 1h`},
 		{"no directory", "[state]\ndirectory = \"\"\n[cluster]\nkey_file = \"/k\"\n", `2:13: directory: a node of a cluster keeps its key and what all nodes share in it; "" is none`},
 		{"name with a slash", "[node]\nname = \"lb/1\"\n[cluster]\nkey_file = \"/k\"\n", `2:8: name: "lb/1" is no name for a node of a cluster: it has something else than letters, digits, "-", "_" and "."`},
 		{"name with a dot first", "[node]\nname = \".lb\"\n[cluster]\nkey_file = \"/k\"\n", `2:8: name: ".lb" is no name for a node of a cluster: it begins with neither a letter nor a digit`},

@@ -110,7 +110,7 @@ func writeRoutes(w io.Writer, o *output.Options, s *api.Announcements) error {
 	if s.Phase != "in_service" {
 		fmt.Fprintf(w, "the node is not in service: %s\n\n", s.Phase)
 	}
-	t := o.Table("VIP", "ANNOUNCED", "REASON", "COMMUNITIES", ">LOCAL PREF", "+>MED", "+ANSWERS ARP")
+	t := o.Table("VIP", "ANNOUNCED", "REASON", "COMMUNITIES", ">LOCAL PREF", "+>MED", "+ANSWERS ARP", "+OWNER")
 	yes := func(b bool) string {
 		if b {
 			return "yes"
@@ -128,7 +128,7 @@ func writeRoutes(w io.Writer, o *output.Options, s *api.Announcements) error {
 		if v.MED != 0 {
 			med = strconv.FormatUint(uint64(v.MED), 10)
 		}
-		t.Row(v.Address, yes(v.Announced), reason, strings.Join(v.Communities, " "), preference, med, yes(v.Owned))
+		t.Row(v.Address, yes(v.Announced), reason, strings.Join(v.Communities, " "), preference, med, yes(v.Owned), v.Owner)
 	}
 	return t.Flush(w)
 }

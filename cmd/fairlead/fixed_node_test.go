@@ -96,7 +96,7 @@ func (f *fixedNode) Routes(_ context.Context, q api.RouteQuery) (api.RoutePage, 
 
 func (f *fixedNode) Addresses(_ context.Context, q api.AddressQuery) (api.AddressPage, error) {
 	if q.After == "" {
-		return api.AddressPage{Next: "2", Addresses: []api.Address{{Address: "198.18.0.10", Kind: "vip", Answered: true, Interfaces: []string{"eth0"}, Announced: 3, Last: &fixedTime,
+		return api.AddressPage{Next: "2", Addresses: []api.Address{{Address: "198.18.0.10", Kind: "vip", Answered: true, Owner: "lb1", Interfaces: []string{"eth0"}, Announced: 3, Last: &fixedTime,
 			Conflict: &api.AddressConflict{Interface: "eth0", MAC: "02:00:00:00:00:99", First: fixedTime, Last: fixedTime}}}}, nil
 	}
 	return api.AddressPage{Addresses: []api.Address{{Address: "198.18.0.11", Kind: "snat"}}}, nil

@@ -140,7 +140,7 @@ func writeWays(out io.Writer, options *output.Options, each func(func(*api.Route
 }
 
 func writeAddresses(out io.Writer, options *output.Options, now time.Time, each func(func(*api.Address) error) error) error {
-	table := options.Table("ADDRESS", "KIND", "ANSWERED", "ANNOUNCED ON", ">TIMES", "LAST", "PROBLEM")
+	table := options.Table("ADDRESS", "KIND", "ANSWERED", "OWNER", "ANNOUNCED ON", ">TIMES", "LAST", "PROBLEM")
 	row := func(t *output.Table, a *api.Address) {
 		answered, times, problem := "no", "", ""
 		if a.Answered {
@@ -152,7 +152,7 @@ func writeAddresses(out io.Writer, options *output.Options, now time.Time, each 
 		if c := a.Conflict; c != nil {
 			problem = fmt.Sprintf("claimed by %s on %s, too, last %s ago", c.MAC, c.Interface, output.Age(c.Last, now))
 		}
-		t.Row(a.Address, a.Kind, answered, strings.Join(a.Interfaces, " "), times, age(a.Last, now), problem)
+		t.Row(a.Address, a.Kind, answered, a.Owner, strings.Join(a.Interfaces, " "), times, age(a.Last, now), problem)
 	}
 	return output.List(options, out, "addresses", table, row, each)
 }

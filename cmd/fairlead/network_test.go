@@ -36,9 +36,9 @@ func TestNetworkTables(t *testing.T) {
 		api.Route{Target: "198.18.10.11", Backends: []string{"web/web2"}, Count: 1, Hops: []api.RouteHop{{Interface: "eth1", Address: "198.18.10.11", MAC: "02:00:00:00:00:11", State: "stale", Weight: 1}}},
 	)
 	addresses := each(
-		api.Address{Address: "198.18.0.10", Kind: "vip", Answered: true, Interfaces: []string{"eth0"}, Announced: 3, Last: &before,
+		api.Address{Address: "198.18.0.10", Kind: "vip", Answered: true, Owner: "lb1", Interfaces: []string{"eth0"}, Announced: 3, Last: &before,
 			Conflict: &api.AddressConflict{Interface: "eth0", MAC: "02:00:00:00:00:99", First: before, Last: before}},
-		api.Address{Address: "198.18.0.11", Kind: "vip"},
+		api.Address{Address: "198.18.0.11", Kind: "vip", Owner: "lb2"},
 	)
 	for _, c := range []struct {
 		name, want string
@@ -56,9 +56,9 @@ TARGET        BACKENDS            INTERFACE  BY             MAC                P
 198.18.10.11  web/web2            eth1       on link        02:00:00:00:00:11  -
 `, func(o *output.Options, b *bytes.Buffer) error { return writeWays(b, o, routes) }},
 		{"addresses", `
-ADDRESS      KIND  ANSWERED  ANNOUNCED ON  TIMES  LAST   PROBLEM
-198.18.0.10  vip   yes       eth0              3  1m30s  claimed by 02:00:00:00:00:99 on eth0, too, last 1m30s ago
-198.18.0.11  vip   no        -                 -  -      -
+ADDRESS      KIND  ANSWERED  OWNER  ANNOUNCED ON  TIMES  LAST   PROBLEM
+198.18.0.10  vip   yes       lb1    eth0              3  1m30s  claimed by 02:00:00:00:00:99 on eth0, too, last 1m30s ago
+198.18.0.11  vip   no        lb2    -                 -  -      -
 `, func(o *output.Options, b *bytes.Buffer) error { return writeAddresses(b, o, now, addresses) }},
 	} {
 		var out bytes.Buffer

@@ -28,6 +28,7 @@ type Announcements struct {
 type VIPRoute struct {
 	Address         string   `json:"address"`
 	Owned           bool     `json:"owned" doc:"Whether the node answers for it by ARP and neighbour discovery."`
+	Owner           string   `json:"owner,omitempty" doc:"The node of the cluster that answers for it, as this node sees it; left out where that is nobody or not known, and for a node that is alone."`
 	Announced       bool     `json:"announced" doc:"Whether BGP peers are told of it."`
 	Reason          string   `json:"reason,omitempty" enum:"off,not_forwarding,draining,no_service,no_backends" doc:"Why they are not; left out when they are."`
 	Services        []string `json:"servicesWithoutBackends,omitempty" doc:"With the reason no_backends: the services that have none that is alive."`

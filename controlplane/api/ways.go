@@ -98,6 +98,7 @@ type Address struct {
 	Address    string           `json:"address"`
 	Kind       string           `json:"kind" enum:"vip,snat,tunnel"`
 	Answered   bool             `json:"answered" doc:"Whether ARP requests and neighbour solicitations for it are answered."`
+	Owner      string           `json:"owner,omitempty" doc:"Of a VIP in a cluster: the node that answers for it, as this node sees it; left out where that is nobody or not known."`
 	Interfaces []string         `json:"interfaces" doc:"On which it is announced; empty where it is not."`
 	Announced  int              `json:"announced" doc:"Times since it became this node's, or since an interface has changed."`
 	Last       *time.Time       `json:"last,omitempty" doc:"When it was announced last."`

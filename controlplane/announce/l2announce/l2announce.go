@@ -229,6 +229,18 @@ func (a *Announcer) SetActive(active bool) {
 	a.poke()
 }
 
+// Renew has all addresses announced as if they had just become this node's:
+// somebody else may have announced them since.
+func (a *Announcer) Renew() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	now := time.Now()
+	for _, one := range a.owned {
+		a.again(one, now)
+	}
+	a.poke()
+}
+
 // again has an address announced as if it were new.
 func (a *Announcer) again(one *address, now time.Time) {
 	one.announced = 0

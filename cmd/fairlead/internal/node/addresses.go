@@ -7,6 +7,7 @@ import (
 
 	"fairlead/controlplane/announce/l2announce"
 	"fairlead/controlplane/api"
+	"fairlead/xdp/steer"
 )
 
 // Addresses implements api.WayProvider.
@@ -22,6 +23,9 @@ func (n *Node) Addresses(_ context.Context, q api.AddressQuery) (api.AddressPage
 	list := make([]api.Address, 0, len(locals))
 	for _, l := range locals {
 		one := api.Address{Address: l.Addr.Unmap().String(), Kind: l.Kind.String(), Answered: l.AnswerARP}
+		if l.Kind == steer.VIP {
+			one.Owner = n.VIPOwner(l.Addr)
+		}
 		if s := announced[l.Addr.Unmap()]; s != nil {
 			one.Interfaces, one.Announced = s.Interfaces, s.Announced
 			if !s.Last.IsZero() {

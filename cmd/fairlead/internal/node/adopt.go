@@ -194,6 +194,7 @@ func (n *Node) adoptImage(in *inherited, left []byte) error {
 	}
 	resumed := controlplane.Resumed{Generation: in.generation, Found: compile.Recover(snapshot)}
 	if left != nil {
+		n.ownership.continued = true
 		var knew knowledge
 		if err := json.Unmarshal(left, &knew); err != nil {
 			return fmt.Errorf("what the control process before knew: %w", err)

@@ -42,11 +42,11 @@ type announcer struct {
 // newAnnouncer makes an announcer that says nothing before it runs.
 func newAnnouncer(n *Node) (*announcer, error) {
 	a := &announcer{node: n, log: n.log, wake: make(chan struct{}, 1), cfg: n.cfg.BGP}
-	a.drain = drain{phase: announce.InService, marker: drainMarker(n.cfg)}
+	a.drain = drain{phase: announce.InService, marker: drainMarker(n.cfg), clustered: n.cfg.Cluster.Enabled}
 	if a.drain.marked() {
 		a.log.Warn("this node is drained; it announces nothing until it is undrained")
 		a.drain.phase, a.drain.wanted = announce.Drained, true
-		a.silent.Store(true)
+		a.silent.Store(silentWhenDrained(n.cfg))
 	}
 	n.OnServing(a.poke)
 	var err error
@@ -89,6 +89,7 @@ func (n *Node) Announce(ctx context.Context) error {
 // step decides anew and says what has changed.
 func (a *announcer) step(now time.Time) {
 	a.look(now)
+	a.node.tellFitness(now)
 	defer a.answer()
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -128,6 +129,7 @@ func (a *announcer) answer() {
 	a.mu.Lock()
 	silent := a.drain.phase == announce.Withdrawn || a.drain.phase == announce.Drained
 	a.mu.Unlock()
+	silent = silent && silentWhenDrained(a.node.cfg)
 	if a.silent.Swap(silent) == silent {
 		return
 	}

@@ -16,7 +16,7 @@ import (
 func (n *Node) AnnouncedVIPs(context.Context) (api.Announcements, error) {
 	out := api.Announcements{Phase: string(n.DrainStatus().Phase)}
 	for _, v := range n.Announcements() {
-		route := api.VIPRoute{Address: v.Address.String(), Owned: v.Owned, Announced: v.Withheld == "", Reason: string(v.Withheld), Services: v.Starved, MED: v.MED}
+		route := api.VIPRoute{Address: v.Address.String(), Owned: n.answers(&v), Owner: n.VIPOwner(v.Address), Announced: v.Withheld == "", Reason: string(v.Withheld), Services: v.Starved, MED: v.MED}
 		for _, c := range v.Communities.List() {
 			route.Communities = append(route.Communities, c.String())
 		}
@@ -74,7 +74,7 @@ func (n *Node) DrainState(context.Context) (api.DrainState, error) {
 
 // StartDrain implements api.Announcer.
 func (n *Node) StartDrain(ctx context.Context) (api.DrainState, error) {
-	if err := n.Drain(); err != nil {
+	if err := n.Drain(api.CallerOf(ctx).String()); err != nil {
 		return api.DrainState{}, err
 	}
 	return n.moved(ctx, announce.InService)
@@ -83,7 +83,7 @@ func (n *Node) StartDrain(ctx context.Context) (api.DrainState, error) {
 // StopDrain implements api.Announcer.
 func (n *Node) StopDrain(ctx context.Context) (api.DrainState, error) {
 	before := n.DrainStatus().Phase
-	switch err := n.Undrain(); {
+	switch err := n.Undrain(api.CallerOf(ctx).String()); {
 	case errors.Is(err, errNotDrained):
 		return api.DrainState{}, api.Errorf(api.Conflict, "%v", err)
 	case err != nil:

@@ -34,7 +34,9 @@ type clusterRoom struct {
 // before the node joins. They are called before the node forwards or announces
 // anything, so that a room can keep it from owning what others own. They are
 // closed in reverse, before what they are made of.
-var clusterRooms = []func(*Node) (clusterRoom, error){}
+var clusterRooms = []func(*Node) (clusterRoom, error){
+	openOwner,
+}
 
 // openCluster makes everything of the cluster; the node joins it later. Nothing
 // is done for a node that is alone.

@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -10,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"fairlead/cluster/owner"
 	"fairlead/configs"
 	"fairlead/controlplane/announce"
 )
@@ -20,12 +22,13 @@ const quietFor = time.Second
 
 // drain takes a node out of service, step by step: see announce.Phase.
 type drain struct {
-	wanted  bool
-	marker  string // file that remembers a drain that an operator asked for; "": none does
-	phase   announce.Phase
-	since   time.Time // of the phase
-	packets uint64    // that had come when last looked
-	quiet   time.Time // since when no packet has come
+	wanted    bool
+	clustered bool   // all nodes of the cluster know of it
+	marker    string // file that remembers a drain that an operator asked for; "": none does
+	phase     announce.Phase
+	since     time.Time // of the phase
+	packets   uint64    // that had come when last looked
+	quiet     time.Time // since when no packet has come
 }
 
 // drainMarker is the file that remembers a drain.
@@ -51,7 +54,21 @@ func (d *drain) mark() error {
 	if err := os.MkdirAll(filepath.Dir(d.marker), 0o750); err != nil {
 		return err
 	}
-	return os.WriteFile(d.marker, []byte("drained by its operator; `fairlead undrain` ends this\n"), 0o640)
+	text := "drained by its operator; `fairlead undrain` ends this\n"
+	if d.clustered {
+		text = sharedMarker
+	}
+	return os.WriteFile(d.marker, []byte(text), 0o640)
+}
+
+// shared reports whether the file was written when all nodes of a cluster knew of
+// the drain.
+func (d *drain) shared() bool {
+	if d.marker == "" {
+		return true
+	}
+	text, err := os.ReadFile(d.marker)
+	return err == nil && string(text) == sharedMarker
 }
 
 func (d *drain) unmark() error {
@@ -114,8 +131,13 @@ type DrainStatus struct {
 
 // Drain takes the node out of service: routers are asked for other ways, the
 // VIPs are withdrawn, what comes still is served. It returns at once. The node
-// stays drained over restarts until Undrain.
-func (n *Node) Drain() error {
+// stays drained over restarts until Undrain. by is the user who wants it.
+func (n *Node) Drain(by string) error {
+	if n.cluster != nil {
+		if err := n.DrainNode(n.cluster.Members.Self().Name, by); err != nil {
+			return fmt.Errorf("the node is not drained: %w", err)
+		}
+	}
 	err := n.announce.want(true, true)
 	if err != nil {
 		return errMarker(err)
@@ -124,11 +146,18 @@ func (n *Node) Drain() error {
 }
 
 // Undrain puts the node back in service.
-func (n *Node) Undrain() error {
+func (n *Node) Undrain(by string) error {
 	a := n.announce
 	a.mu.Lock()
 	wanted := a.drain.wanted
 	a.mu.Unlock()
+	if n.cluster != nil {
+		err := n.UndrainNode(n.cluster.Members.Self().Name, by)
+		if err != nil && !errors.Is(err, owner.ErrNotDrained) {
+			return fmt.Errorf("the node stays drained: %w", err)
+		}
+		wanted = wanted || err == nil
+	}
 	if !wanted {
 		return errNotDrained
 	}
@@ -170,8 +199,9 @@ func (n *Node) Linger(stop context.Context) (ctx context.Context, cancel func())
 // drainToStop returns when the node is drained.
 func (n *Node) drainToStop(ctx context.Context) {
 	a := n.announce
+	others := n.handOver(ctx)
 	a.mu.Lock()
-	needed := a.drain.phase != announce.Drained && a.heardByRouters()
+	needed := a.drain.phase != announce.Drained && (others || a.heardByRouters())
 	a.mu.Unlock()
 	if !needed {
 		return

@@ -22,6 +22,8 @@ type Owner func(vip netip.Addr) bool
 // announcements.
 type ownership struct {
 	announcer *l2announce.Announcer // nil when nothing is announced, and before Start
+	cluster   *owning               // nil for a node that is alone
+	continued bool                  // the process before has said that this one goes on
 
 	mu     sync.Mutex
 	owns   Owner               // nil: every one

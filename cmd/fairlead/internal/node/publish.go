@@ -92,6 +92,7 @@ func (n *Node) Publish(generation uint64, b *fib.Builder) error {
 		}
 	}
 	n.announceOwned()
+	n.tellVIPs()
 	n.log.Debug("image in force", "generation", generation, "bytes", next.snapshot.Used(), "took", time.Since(begin))
 	n.pair()
 	n.tellSpare(nil, false)
