@@ -252,6 +252,26 @@ func TestRefresh(t *testing.T) {
 
 // TestInterfaceChanges announces anew what others can no longer know: at another
 // MAC address, after the cable was out, on a new interface, in a new subnet.
+// TestRenew corrects neighbours that somebody else has told otherwise since.
+func TestRenew(t *testing.T) {
+	r := newRig(t)
+	r.start(r.fast())
+	addrs := []netip.Addr{r.OnLinkVIP4(1), r.OnLinkVIP6(1)}
+	r.own(addrs)
+	r.SetActive(true)
+	for _, a := range addrs {
+		r.announced(a, 3)
+	}
+	for _, a := range addrs {
+		r.believes(r.Client, a, [6]byte{2, 0, 0, 0, 0, 0x77})
+	}
+	r.Renew()
+	for _, a := range addrs {
+		r.knows(r.Client, a, r.Front.Interface.MAC)
+		r.announced(a, 3)
+	}
+}
+
 func TestInterfaceChanges(t *testing.T) {
 	r := newRig(t)
 	vip, far := r.OnLinkVIP4(1), r.VIP4(1)
