@@ -91,7 +91,8 @@ func (s *Store) commit(d *disk) {
 			s.finish(d)
 			return
 		}
-		if (s.isUnsaved() || d.file == nil || d.full()) && time.Since(tried) >= retryEvery {
+		bad := s.isUnsaved() || d.file == nil
+		if bad && time.Since(tried) >= retryEvery || !bad && d.full() {
 			tried = time.Now()
 			s.generation(d)
 		}
@@ -247,6 +248,7 @@ func (s *Store) generation(d *disk) {
 	case was != nil || d.file == nil:
 		s.unsaved = err
 	default:
+		d.snapshot = d.size // tried again when the log is twice as long
 		s.Log.Warn("the shared state could not be written anew: its log goes on", "error", err)
 	}
 }

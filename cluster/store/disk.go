@@ -27,9 +27,9 @@ const (
 // keptAside is how many damaged files are kept; the oldest go first.
 const keptAside = 8
 
-// leastLog is how long a log may become before there is another snapshot,
+// defaultLeast is how long a log may become before there is another snapshot,
 // however small that is, in bytes.
-const leastLog = 4 << 20
+const defaultLeast = 4 << 20
 
 // contents is what a store has on disk.
 type contents struct {
@@ -45,6 +45,7 @@ type contents struct {
 type disk struct {
 	folder folder
 	log    *slog.Logger
+	least  int64 // see defaultLeast
 
 	generation uint64
 	file       file  // the log, nil when there has to be another generation first
@@ -56,7 +57,7 @@ type disk struct {
 // openDisk reads what is there. What is damaged is put aside, and what can be
 // read of it is used; the caller then begins another generation.
 func openDisk(f folder, log *slog.Logger) (*disk, *contents, error) {
-	d := &disk{folder: f, log: log}
+	d := &disk{folder: f, log: log, least: defaultLeast}
 	names, err := f.List()
 	if err != nil {
 		return nil, nil, err
@@ -339,7 +340,7 @@ func (d *disk) leave() {
 }
 
 // full reports whether there should be another generation.
-func (d *disk) full() bool { return d.size > max(leastLog, 2*d.snapshot) }
+func (d *disk) full() bool { return d.size > max(d.least, 2*d.snapshot) }
 
 // begin puts everything into another generation. Its log is there before its
 // snapshot. On an error the one before goes on, if it could.

@@ -51,7 +51,8 @@ type Config struct {
 	Wall func() time.Time     // nil: time.Now
 	Mono func() time.Duration // nil: since the store was opened
 
-	folder folder // for tests
+	folder   folder // for tests
+	leastLog int64  // for tests: see defaultLeast
 }
 
 func (c *Config) defaults() {
@@ -141,6 +142,9 @@ func Open(c Config) (*Store, error) {
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("the shared state: %w", err), f.Close())
+	}
+	if c.leastLog > 0 {
+		d.least = c.leastLog
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	c.Members.Receive(topic, s.receive)

@@ -157,6 +157,7 @@ func TestPartition(t *testing.T) {
 }
 
 func TestSynced(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, "a", "b")
 	put(t, r.nodes["a"], "x", "1")
 	c := r.join("c")

@@ -1,0 +1,116 @@
+package store
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"fairlead/cluster"
+)
+
+// TestConverges: whatever is written, deleted, lost, cut apart and restarted, in
+// any order, in the end all nodes have the last version of every key, and nothing
+// else.
+func TestConverges(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			converges(t, seed)
+		})
+	}
+}
+
+func converges(t *testing.T, seed uint64) {
+	r := newRig(t, func(c *Config) { c.Interval = 20 * time.Millisecond }, "a", "b", "c", "d")
+	random := rand.New(rand.NewPCG(seed, 5))
+	names := []string{"a", "b", "c", "d"}
+	down := map[string]bool{}
+	oracle := map[string]*item{}
+	r.world.Lose(0.3)
+	r.world.Delay(0, 20*time.Millisecond)
+	restarted := map[string]bool{}
+	for range 300 {
+		name := names[random.IntN(len(names))]
+		s := r.nodes[name]
+		switch n := random.IntN(100); {
+		case n < 80:
+			if s == nil {
+				continue
+			}
+			key := []string{"setting/", "desired/", "node/" + name + "/", "live/" + name + "/"}[random.IntN(4)] + fmt.Sprint(random.IntN(12))
+			var err error
+			if random.IntN(3) == 0 {
+				err = s.Delete(key)
+			} else {
+				size := 10
+				if random.IntN(20) == 0 {
+					size = 1000 + random.IntN(200_000)
+				}
+				value := make([]byte, size)
+				for i := range value {
+					value[i] = byte(random.Uint32())
+				}
+				err = s.Put(key, value)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.mu.Lock()
+			if it := s.table.get(key); it != nil && it.newer(oracle[key]) {
+				oracle[key] = it
+			}
+			s.mu.Unlock()
+		case n < 86:
+			random.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+			r.world.Part(names[:2])
+		case n < 92:
+			r.world.Heal()
+		case n < 96 && s != nil:
+			r.stop(name)
+			down[name], restarted[name] = true, true
+		case s == nil:
+			r.start(name)
+			delete(down, name)
+		default:
+			time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
+		}
+	}
+	for name := range down {
+		r.start(name)
+	}
+	r.world.Heal()
+	r.same()
+	for name, s := range r.nodes {
+		s.mu.Lock()
+		s.table.each(func(it *item) {
+			former := live(it.Key) && restarted[it.Writer] // what it wrote last may be lost with it
+			if want := oracle[it.Key]; !former && (want == nil || want.hash != it.hash) {
+				t.Errorf("%s has %s of %v by %s: not the last one", name, it.Key, it.Version, it.Writer)
+			}
+			if !it.whole || len(it.Value) != it.size {
+				t.Errorf("%s has %s without its value", name, it.Key)
+			}
+		})
+		for key, want := range oracle {
+			lost := live(key) && len(restarted) > 0 // no disk keeps it
+			if got := s.table.get(key); got == nil && !lost {
+				t.Errorf("%s has not %s of %v by %s", name, key, want.Version, want.Writer)
+			}
+		}
+		s.mu.Unlock()
+		list := s.List("")
+		if !slices.IsSortedFunc(list, func(x, y cluster.Entry) int {
+			if x.Key < y.Key {
+				return -1
+			}
+			return 1
+		}) {
+			t.Error("a list is not in order")
+		}
+	}
+	if t.Failed() {
+		t.Log(r.log)
+	}
+}
