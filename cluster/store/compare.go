@@ -43,12 +43,12 @@ func (s *Store) reconcile() {
 	for {
 		wait := s.Interval/2 + rand.N(s.Interval)
 		if node := s.next(); node != "" {
-			differed, err := s.compare(node)
+			moved, err := s.compare(node)
 			switch {
 			case err != nil:
 				failing = min(max(2*failing, soon), s.Interval)
 				wait = failing
-			case differed:
+			case moved > 0: // there may be more, of what is written now
 				failing, wait = 0, min(soon, wait)
 			default:
 				failing = 0
@@ -119,12 +119,12 @@ func (s *Store) call(ctx context.Context, node string, request []byte) ([]byte, 
 	return answer, err
 }
 
-// compare makes this node and another have the same. It reports whether they had
-// not.
-func (s *Store) compare(node string) (differed bool, err error) {
+// compare makes this node and another have the same. It gives how many entries
+// went either way.
+func (s *Store) compare(node string) (moved int, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, comparePatience)
 	defer cancel()
-	differed, err = s.compareOnce(ctx, node)
+	differed, moved, err := s.compareOnce(ctx, node)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.stats.Compared++
@@ -136,37 +136,37 @@ func (s *Store) compare(node string) (differed bool, err error) {
 		if s.ctx.Err() == nil {
 			s.Log.Debug("comparing what is shared failed", "node", node, "error", err)
 		}
-		return differed, err
+		return moved, err
 	}
 	s.stats.Compare = time.Now()
-	return differed, nil
+	return moved, nil
 }
 
-func (s *Store) compareOnce(ctx context.Context, node string) (differed bool, err error) {
+func (s *Store) compareOnce(ctx context.Context, node string) (differed bool, moved int, err error) {
 	mine := s.own(true)
 	sums := mine.sums
 	mine.sums = nil
 	sent := s.mono()
 	answer, err := s.call(ctx, node, mine.encode(frame(kindCompare)))
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	theirs, err := readState(answer)
 	if err != nil {
 		s.refuse(node, err)
-		return false, err
+		return false, 0, err
 	}
 	s.clock.Heard(node, theirs.wall.Add((s.mono()-sent)/2))
 	if theirs.root == mine.root {
 		if theirs.durable {
 			s.note(node, theirs.store, mine.seq)
 		}
-		return false, nil
+		return false, 0, nil
 	}
 	if theirs.sums == nil {
 		err := malformed("an answer without digests of buckets")
 		s.refuse(node, err)
-		return true, err
+		return true, 0, err
 	}
 	var differ []int
 	for b := range buckets {
@@ -176,16 +176,17 @@ func (s *Store) compareOnce(ctx context.Context, node string) (differed bool, er
 	}
 	clean := true
 	for group := range slices.Chunk(differ, exchangeBuckets) {
-		ok, err := s.exchange(ctx, node, theirs.store, group)
+		n, ok, err := s.exchange(ctx, node, theirs.store, group)
+		moved += n
 		if err != nil {
-			return true, err
+			return true, moved, err
 		}
 		clean = clean && ok
 	}
 	if !clean {
-		return true, nil // one of the two refuses something of the other
+		return true, moved, nil // one of the two refuses something of the other
 	}
-	return true, s.finishCompare(ctx, node, mine, theirs)
+	return true, moved, s.finishCompare(ctx, node, mine, theirs)
 }
 
 // finishCompare has both remember how far the other has everything.
@@ -205,35 +206,31 @@ func (s *Store) finishCompare(ctx context.Context, node string, mine, theirs *st
 	return nil
 }
 
-// exchange makes some buckets equal. It reports whether neither refused anything.
-func (s *Store) exchange(ctx context.Context, node string, store storeID, group []int) (clean bool, err error) {
-	clean = true
+// exchange makes some buckets equal. It gives how many entries went either way,
+// and whether neither refused anything.
+func (s *Store) exchange(ctx context.Context, node string, store storeID, group []int) (moved int, clean bool, err error) {
 	refused := map[string]*item{} // as if they were here, so that they are not sent again
 	for {
-		m := frame(kindExchange)
-		m = s.appendExchange(m, group, refused)
-		answer, err := s.call(ctx, node, m)
+		answer, err := s.call(ctx, node, s.appendExchange(frame(kindExchange), group, refused))
 		if err != nil {
-			return false, err
+			return moved, false, err
 		}
 		offer, err := readOffer(answer)
+		if err == nil && offer.more && len(offer.items) == 0 {
+			err = malformed("more, and nothing of it")
+		}
 		if err != nil {
 			s.refuse(node, err)
-			return false, err
+			return moved, false, err
 		}
-		n := len(refused)
+		before := len(refused)
 		if err := s.pull(ctx, node, offer.items, refused); err != nil {
-			return false, err
+			return moved, false, err
 		}
-		clean = clean && len(refused) == n
+		moved += len(offer.items) - (len(refused) - before)
 		if !offer.more {
-			ok, err := s.push(ctx, node, store, offer.wants)
-			return clean && ok, err
-		}
-		if len(offer.items) == 0 {
-			err := malformed("more, and nothing of it")
-			s.refuse(node, err)
-			return false, err
+			n, ok, err := s.push(ctx, node, store, offer.wants)
+			return moved + n, ok && len(refused) == 0, err
 		}
 	}
 }
@@ -286,8 +283,9 @@ func (s *Store) pull(ctx context.Context, node string, items []*item, refused ma
 	return nil
 }
 
-// push sends what another node wants. It reports whether that took all.
-func (s *Store) push(ctx context.Context, node string, store storeID, wants []want) (clean bool, err error) {
+// push sends what another node wants. It gives how much of it that took, and
+// whether that was all.
+func (s *Store) push(ctx context.Context, node string, store storeID, wants []want) (moved int, clean bool, err error) {
 	var drop []*item
 	clean = true
 	m, count := frame(kindPush), uint64(0)
@@ -301,6 +299,7 @@ func (s *Store) push(ctx context.Context, node string, store storeID, wants []wa
 		}
 		refused, err := readUint(answer, 1)
 		clean = clean && err == nil && refused == 0
+		moved += int(count - min(refused, count))
 		s.count(func(st *Stats) { st.Pushed += count })
 		m, count = frame(kindPush), 0
 		return nil
@@ -319,19 +318,19 @@ func (s *Store) push(ctx context.Context, node string, store storeID, wants []wa
 		}
 		if len(m)+it.bytes() > messageSize {
 			if err := flush(); err != nil {
-				return false, err
+				return moved, false, err
 			}
 		}
 		m = appendBytes(m, offerItem, it.appendEnvelope(nil, true))
 		count++
 	}
 	if err := flush(); err != nil {
-		return false, err
+		return moved, false, err
 	}
 	if len(drop) > 0 {
 		s.tell(&request{kind: requestDrop, items: drop})
 	}
-	return clean, nil
+	return moved, clean, nil
 }
 
 func (s *Store) wall() time.Time {
