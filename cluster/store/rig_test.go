@@ -42,9 +42,17 @@ type rig struct {
 	nodes map[string]*Store
 }
 
+// fixedKey is the key of all clusters here, so that the processes of a fuzz target
+// take each other's seeds.
+const fixedKey = "q0D3H5rYw1m7VdS2bXcE9fJkLpQzTgU4aNhR8iOvZyM="
+
 func newRig(t testing.TB, tune func(*Config), names ...string) *rig {
+	key, err := identity.ParseKey(fixedKey)
+	if err != nil {
+		t.Fatal(err)
+	}
 	r := &rig{
-		t: t, dir: t.TempDir(), world: clustertest.New(t, names...), key: identity.Generate(), log: &logged{}, tune: tune,
+		t: t, dir: t.TempDir(), world: clustertest.New(t, names...), key: key, log: &logged{}, tune: tune,
 		ids: map[string]*identity.Identity{}, nodes: map[string]*Store{},
 	}
 	t.Cleanup(func() {
