@@ -17,10 +17,14 @@ import (
 type Document struct {
 	Config *Config
 	Text   []byte
-	name   string
-	src    string
-	from   *origins
-	hints  int
+	// Ignored are keys that this software does not know, each as line:column and
+	// words, where they are no errors (ReadShared).
+	Ignored []string
+
+	name  string
+	src   string
+	from  *origins
+	hints int
 }
 
 // ReadFile reads the node's own file as Load does, but for what only the
@@ -86,15 +90,19 @@ var objectTables = []string{"service", "pool", "vip", "snat", "timeouts"}
 
 // onlyObjects refuses the tables of the node's own file.
 func (r *reader) onlyObjects(root *table) {
+	allowed, words := objectTables, "only services, pools, VIPs, SNAT addresses and timeouts can be sent"
+	if r.shared {
+		allowed, words = sharedTables, "only services, pools, VIPs and timeouts are the same on all nodes of a cluster"
+	}
 	for _, key := range fileTables() {
-		if _, there := root.data[key]; !there || slices.Contains(objectTables, key) {
+		if _, there := root.data[key]; !there || slices.Contains(allowed, key) {
 			continue
 		}
 		at := root.position()
 		if n := root.at.child(key); n != nil {
 			at = n.key
 		}
-		r.report(at, "%q belongs to the node's own file; only services, pools, VIPs, SNAT addresses and timeouts can be sent", key)
+		r.report(at, "%q belongs to the node's own file; %s", key, words)
 		delete(root.data, key)
 	}
 }

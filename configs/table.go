@@ -16,7 +16,11 @@ type reader struct {
 
 	partial bool     // the document is one of several: it is not judged as a whole
 	objects bool     // it may have objects alone
+	shared  bool     // and only such that all nodes of a cluster have the same
 	origins *origins // of the state that was read
+
+	tolerant bool      // unknown keys are no errors
+	ignored  []finding // but these
 }
 
 // hintBudget bounds the work spent on suggestions, so that a file full of
@@ -120,6 +124,14 @@ func (t *table) finish() {
 		at := t.position()
 		if n := t.at.child(key); n != nil {
 			at = n.key
+		}
+		if t.r.tolerant {
+			where := t.title
+			if where == "" {
+				where = "the document"
+			}
+			t.r.ignored = append(t.r.ignored, finding{at, fmt.Sprintf("%q in %s", key, where)})
+			continue
 		}
 		hint := t.r.suggest(key, t.asked, `"%s"`)
 		switch {

@@ -81,8 +81,9 @@ type Config struct {
 	Peers   cluster.Peers
 	Store   cluster.Store
 	Local   Local
-	// File is what the node's own file declares of what is shared, at the start.
-	File Content
+	// File is what the node's own file declares of what is shared. It is called
+	// when Run begins; FileRead tells of later ones. Optional.
+	File func() Content
 	// HashSeed stands for the seed of the node's hashes: it must be the same on
 	// all nodes.
 	HashSeed string
@@ -167,7 +168,7 @@ func New(cfg Config) *Apply {
 		cfg.SyncWithin = syncWithin
 	}
 	a := &Apply{
-		cfg: cfg, self: cfg.Members.Self().Name, log: cfg.Log, now: cfg.Now, file: cfg.File,
+		cfg: cfg, self: cfg.Members.Self().Name, log: cfg.Log, now: cfg.Now,
 		changing: make(chan struct{}, 1), wake: make(chan struct{}, 1),
 		seen: map[string]version{}, lost: map[string]version{}, reclaim: map[string]time.Time{},
 	}
@@ -179,6 +180,11 @@ func New(cfg Config) *Apply {
 
 // Run keeps this node at what all share, until ctx ends.
 func (a *Apply) Run(ctx context.Context) {
+	if a.cfg.File != nil {
+		a.mu.Lock()
+		a.file = a.cfg.File()
+		a.mu.Unlock()
+	}
 	var stops []func()
 	for _, prefix := range []string{cluster.DesiredPrefix, cluster.SettingPrefix, cluster.LivePrefix} {
 		prefix := prefix

@@ -184,7 +184,7 @@ func start(t *testing.T, w *clustertest.World, name string, have with) *node {
 		Log: slog.New(slog.NewTextHandler(n.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if have.file != "" {
-		cfg.File = Content{Name: name + ".toml", Text: have.file}
+		cfg.File = func() Content { return Content{Name: name + ".toml", Text: have.file} }
 	}
 	if have.publish != nil {
 		cfg.PublishFile = func(_ context.Context, over cluster.Version) error { return have.publish(n, over) }

@@ -12,6 +12,12 @@ import (
 //
 // Nothing is written before the node has started and Attach is called.
 func (s *Store) Begin(file *Declaration, fileErr error) (*Desired, error) {
+	return s.BeginWith(file, fileErr, nil)
+}
+
+// BeginWith is Begin with declarations of other sources that have none yet. A nil
+// one has its source declare nothing any more. They count when the file does.
+func (s *Store) BeginWith(file *Declaration, fileErr error, others map[string]*Declaration) (*Desired, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	defer s.report()
@@ -24,13 +30,28 @@ func (s *Store) Begin(file *Declaration, fileErr error) (*Desired, error) {
 	if err := file.seal(); err != nil {
 		return nil, err
 	}
-	if s.current != nil && s.current.version.Sources[SourceFile].Said == file.digest && !s.current.fileless() {
+	others = s.wanting(others)
+	for _, d := range others {
+		if d != nil {
+			if err := d.seal(); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if len(others) == 0 && s.current != nil && s.current.version.Sources[SourceFile].Said == file.digest && !s.current.fileless() {
 		if s.cfg.Check(s.current.desired()) == nil {
 			return s.current.desired(), nil
 		}
 	}
 	next := s.following(Author{Source: SourceFile}, "start")
 	next.set(file)
+	for source, d := range others {
+		if d == nil {
+			next.drop(source)
+		} else {
+			next.set(d)
+		}
+	}
 	next.merge()
 	if err := next.validate(); err != nil {
 		return s.lastGood(err)
@@ -55,6 +76,17 @@ func (s *Store) Begin(file *Declaration, fileErr error) (*Desired, error) {
 	}
 	s.start(next)
 	return next.desired(), nil
+}
+
+// wanting are those of others that change anything.
+func (s *Store) wanting(others map[string]*Declaration) map[string]*Declaration {
+	out := map[string]*Declaration{}
+	for source, d := range others {
+		if _, there := s.sources()[source]; there == (d == nil) {
+			out[source] = d
+		}
+	}
+	return out
 }
 
 // beginWithout undoes a change that was not confirmed while the node was down.

@@ -202,7 +202,7 @@ func TestRollback(t *testing.T) {
 	}
 	r.wantServices("new a")
 	result, err = r.Rollback(4, Request{User: "bob"})
-	if err != nil || result.Version.Number != 7 || result.Version.Comment != "rollback to version 4" || result.Version.Author != (Author{AuthorOperator, "bob"}) {
+	if err != nil || result.Version.Number != 7 || result.Version.Comment != "rollback to version 4" || result.Version.Author != (Author{Source: AuthorOperator, User: "bob"}) {
 		t.Errorf("%+v, %v", result.Version, err)
 	}
 	r.wantServices("web a")

@@ -16,6 +16,9 @@ const (
 	// is one of: tunnel settings, limits and the hash seed.
 	SourceFile = "file"
 	SourceAPI  = "api" // what operators send to the admin API
+	// SourceCluster is what the files of nodes of a cluster declare of what is the
+	// same on all of them. There, SourceFile is the rest of the node's own file.
+	SourceCluster = "cluster"
 )
 
 // Document is the text of a declaration as its parser has read it: it knows

@@ -50,7 +50,7 @@ func TestSetBackend(t *testing.T) {
 			t.Errorf("%s %+v: %s, changed %v; want %s, %v", c.backend, c.action, got, result.Changed, c.want, c.changed)
 		}
 	}
-	if v := r.History()[0]; v.Author != (Author{AuthorOperator, "alice"}) || v.Comment != "why" || v.Summary.String() != "-1 backend setting" {
+	if v := r.History()[0]; v.Author != (Author{Source: AuthorOperator, User: "alice"}) || v.Comment != "why" || v.Summary.String() != "-1 backend setting" {
 		t.Errorf("%+v", v)
 	}
 	r.restart()

@@ -193,6 +193,9 @@ type Request struct {
 	Force   bool          // whatever it removes
 	DryRun  bool          // find out what it would do, and do not do it
 	Confirm time.Duration // undo it unless it is confirmed within that time; 0: it stays
+	// Try, unless it is nil, has the last word on a change that nothing else stands
+	// against, a dry run's too. It sees what would be in force.
+	Try func(*Desired) error
 }
 
 // Result is what a change has done, or would do.
@@ -226,9 +229,18 @@ func (e *RequestError) Error() string { return e.Message }
 
 // Declare makes d all that its source declares. It is all or nothing. With the
 // error of a guard there is a result, too: what would change.
-func (s *Store) Declare(d *Declaration, r Request) (*Result, error) {
+func (s *Store) Declare(d *Declaration, r Request) (*Result, error) { return s.DeclareAll(r, d) }
+
+// DeclareAll is Declare for several sources at once; the author is the first one.
+// A change that is to be confirmed has one source.
+func (s *Store) DeclareAll(r Request, d *Declaration, more ...*Declaration) (*Result, error) {
 	if err := errors.Join(r.check(), d.seal()); err != nil {
 		return nil, err
+	}
+	for _, m := range more {
+		if err := m.seal(); err != nil {
+			return nil, err
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -237,12 +249,11 @@ func (s *Store) Declare(d *Declaration, r Request) (*Result, error) {
 	}
 	next := s.following(Author{Source: d.Source, User: r.User}, r.Comment)
 	next.set(d)
+	for _, m := range more {
+		next.set(m)
+	}
 	if r.Confirm > 0 {
-		p := &Pending{Version: s.next, Until: s.cfg.Now().Add(r.Confirm), Source: d.Source}
-		if before, ok := s.sources()[d.Source]; ok {
-			p.Restore = &before
-		}
-		next.version.Pending = p
+		next.version.Pending = s.pendingFor(d.Source, s.cfg.Now().Add(r.Confirm))
 	}
 	result, err := s.change(next, r)
 	if d.Source == SourceFile && !r.DryRun {
@@ -306,16 +317,22 @@ func (s *Store) change(next *whole, r Request) (*Result, error) {
 	}
 	result := &Result{Version: next.version, Changes: s.compare(next)}
 	next.version.Summary = summarize(result.Changes)
+	if declared && !r.Force && s.cfg.RemovalGuard < 100 && s.current != nil {
+		if err := guard(s.current.state(), next.merged.state, result.Changes, s.cfg.RemovalGuard); err != nil {
+			result.Changed = true
+			return result, err
+		}
+	}
+	if r.Try != nil {
+		if err := r.Try(next.desired()); err != nil {
+			return result, err
+		}
+	}
 	if s.current != nil && next.same(s.current) {
 		result.Version = s.current.version
 		return result, s.said(next, r)
 	}
 	result.Changed = true
-	if declared && !r.Force && s.cfg.RemovalGuard < 100 {
-		if err := guard(s.current.state(), next.merged.state, result.Changes, s.cfg.RemovalGuard); err != nil {
-			return result, err
-		}
-	}
 	if r.DryRun {
 		return result, nil
 	}

@@ -18,7 +18,7 @@ func TestSources(t *testing.T) {
 	r.begin(state(pool("web", 1, 2), service("web", 1, "web"), model.Tunnel{Source4: netip.MustParseAddr("198.18.9.1")}))
 	r.wantServices("web")
 	result := r.declare(SourceAPI, state(service("shop", 2, "web"), pool("own", 3)), Request{User: "alice", Comment: "first"})
-	if !result.Changed || result.Version.Number != 2 || result.Version.Author != (Author{SourceAPI, "alice"}) || result.Version.Comment != "first" ||
+	if !result.Changed || result.Version.Number != 2 || result.Version.Author != (Author{Source: SourceAPI, User: "alice"}) || result.Version.Comment != "first" ||
 		result.Version.Summary.String() != "+1 service, +1 pool, +1 backend" {
 		t.Errorf("result %+v, version %+v", result, result.Version)
 	}

@@ -31,6 +31,7 @@ type Version struct {
 type Author struct {
 	Source string `json:"source"`         // whose declaration it was, or "operator"
 	User   string `json:"user,omitempty"` // the peer of the admin API
+	Node   string `json:"node,omitempty"` // of a cluster, that it was made on; empty: this one
 }
 
 // Pending is a change that is undone unless it is confirmed in time. Versions
