@@ -163,6 +163,7 @@ func TestConflictIsWorded(t *testing.T) {
 	}
 	nodes[0].released("b", []byte("1"))
 	nodes[2].must(nodes[2].apply("y"))
+	have(t, SourceAPI, "y", nodes...)
 	_, err = nodes[0].prepare(t.Context(), "b", &request{ID: "2", Within: time.Minute, Contents: map[string]Content{SourceAPI: {Text: "x"}}})
 	if err == nil || !strings.HasPrefix(err.Error(), `operator of c has made another change on node "c" meanwhile (`) {
 		t.Fatalf("got %v", err)

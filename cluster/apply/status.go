@@ -25,6 +25,9 @@ const (
 	SeedMismatch ConditionType = "cluster_hash_seed"    // nodes hash differently
 )
 
+// ConditionTypes are all of them.
+var ConditionTypes = []ConditionType{NotAdopted, NodeBehind, UnknownKeys, FileDiffers, Replaced, SeedMismatch}
+
 // replacedBy tells the conditions of two sources apart.
 func replacedBy(source string) conditionKey { return conditionKey{Replaced, source} }
 
@@ -228,7 +231,7 @@ func (a *Apply) compareNodes() {
 			seeds = append(seeds, fmt.Sprintf("%q", n.Node))
 		}
 	}
-	a.status.set(conditionKey{Type: NodeBehind}, strings.Join(behind, "\n"))
+	a.status.set(conditionKey{Type: NodeBehind}, strings.Join(behind, "; "))
 	message := ""
 	if len(seeds) > 0 {
 		message = "hash_seed in [node] of this node is another than on " + strings.Join(seeds, ", ") +

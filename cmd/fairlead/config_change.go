@@ -31,6 +31,7 @@ type changeFlags struct {
 	out           *output.Options
 	comment       string
 	force, dryRun bool
+	requireAll    bool
 }
 
 func addChangeFlags(c *cobra.Command) *changeFlags {
@@ -38,6 +39,7 @@ func addChangeFlags(c *cobra.Command) *changeFlags {
 	c.Flags().StringVarP(&f.comment, "comment", "m", "", "why, for the history")
 	c.Flags().BoolVar(&f.force, "force", false, "whatever it removes, also more than [state] removal_guard lets it")
 	c.Flags().BoolVar(&f.dryRun, "dry-run", false, "say what would change, and whether it would be refused, and change nothing")
+	c.Flags().BoolVar(&f.requireAll, "require-all", false, "in a cluster: make the change on all nodes that have not left, or on none")
 	return f
 }
 
@@ -51,6 +53,9 @@ func (f *changeFlags) query() url.Values {
 	}
 	if f.dryRun {
 		q.Set("dryRun", "true")
+	}
+	if f.requireAll {
+		q.Set("requireAll", "true")
 	}
 	return q
 }
@@ -82,7 +87,13 @@ is standard input.
 
 With --confirm the change takes effect at once, and is undone unless "fairlead
 config confirm" comes in time; also when the node is started again meanwhile.
-Until then no other is taken.`,
+Until then no other is taken.
+
+In a cluster the document is that of all nodes. Each of them finds out first
+whether it could put the change in force; when one refuses, nothing changes
+anywhere, and the answer has its name and its reason. Nodes that are not reached
+take the change over when they are back. A change sent with --confirm can be
+confirmed on any node.`,
 		Example: `  fairlead config apply shop.toml
   fairlead config apply shop.toml --confirm 5m -m "new shop"
   fairlead config apply shop.toml --dry-run`,
@@ -130,11 +141,22 @@ func newReload() *cobra.Command {
 		Use:   "reload",
 		Short: "Have a node read its configuration file again",
 		Long: `Have a running node read its configuration file again, as SIGHUP does, and say what
-has changed or what is wrong with it.`,
+has changed or what is wrong with it.
+
+In a cluster the services, pools and VIPs of the file become those of all nodes when
+they are others than when the node last read its file: in two steps, as with
+"fairlead config apply". The rest of the file is the node's own.`,
 		Args: cobra.NoArgs,
 	}
 	f := addChangeFlags(c)
-	c.RunE = func(*cobra.Command, []string) error { return f.send("/v1/config/reload", "", f.query(), nil) }
+	publish := c.Flags().Bool("publish", false, "in a cluster: have the services, pools and VIPs of this node's file take the place of the cluster's, also when the file has not changed")
+	c.RunE = func(*cobra.Command, []string) error {
+		q := f.query()
+		if *publish {
+			q.Set("publish", "true")
+		}
+		return f.send("/v1/config/reload", "", q, nil)
+	}
 	return c
 }
 
@@ -148,7 +170,10 @@ they are today; backends that come back have those that they had then.
 
 When this takes something back that the configuration file says, the file stays as
 it is. The node does not go by it, nor does a restart, until it is another one or
-"fairlead config reload" asks for it.`,
+"fairlead config reload" asks for it.
+
+In a cluster, what the version had of what all nodes share becomes theirs again, in
+two steps. Each node has its own numbers of versions.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	f := addChangeFlags(c)

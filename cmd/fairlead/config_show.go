@@ -34,12 +34,20 @@ func newHistory() *cobra.Command {
 			t := out.Table(">VERSION", "TIME", "SOURCE", "BY", "CHANGED", "COMMENT")
 			for i := range h.Versions {
 				v := &h.Versions[i]
-				t.Row(strconv.FormatUint(v.Number, 10), v.Time.Local().Format(time.DateTime), v.Source, v.User, v.Summary, historyComment(v, i == 0))
+				t.Row(strconv.FormatUint(v.Number, 10), v.Time.Local().Format(time.DateTime), v.Source, historyAuthor(v), v.Summary, historyComment(v, i == 0))
 			}
 			return t.Flush(w)
 		})
 	}
 	return c
+}
+
+// historyAuthor is who has made a version, and on which other node.
+func historyAuthor(v *api.ConfigVersion) string {
+	if v.Node == "" {
+		return v.User
+	}
+	return strings.TrimSpace(v.User + " on " + v.Node)
 }
 
 // historyComment is a version's comment, and whether it waits.

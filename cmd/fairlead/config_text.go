@@ -17,6 +17,9 @@ func writeResult(out io.Writer, r *api.ConfigResult, now time.Time) error {
 	if err := writeChanges(out, r.Changes); err != nil {
 		return err
 	}
+	for _, w := range r.Warnings {
+		fmt.Fprintln(out, "warning:", w)
+	}
 	v := &r.Version
 	switch {
 	case !r.Changed:
@@ -105,6 +108,9 @@ func writeDesired(out io.Writer, d *api.Desired, now time.Time) {
 	by := d.Source
 	if d.User != "" {
 		by += ", " + d.User
+	}
+	if d.Node != "" {
+		by += ", on node " + d.Node
 	}
 	fmt.Fprintf(out, "configuration: version %d of %s (%s)\n", d.Version, d.Time.Local().Format(time.DateTime), by)
 	if p := d.Pending; p != nil {

@@ -20,7 +20,6 @@ import (
 	"fairlead/cmd/fairlead/internal/systemd"
 	"fairlead/configs"
 	"fairlead/controlplane/api"
-	"fairlead/controlplane/desired"
 	"fairlead/controlplane/logging"
 )
 
@@ -252,7 +251,7 @@ func reloadOn(ctx context.Context, wanted *node.Desired, reload <-chan os.Signal
 		case <-ctx.Done():
 			return nil
 		case <-reload:
-			wanted.Reload(desired.Request{User: "SIGHUP"})
+			wanted.ReloadNow(ctx)
 		}
 	}
 }

@@ -34,16 +34,20 @@ type ChangeConfig struct {
 	Comment string `query:"comment" doc:"Why, for the history; up to 1000 bytes."`
 	Force   bool   `query:"force" doc:"Whether it may remove more than the guard lets it." default:"false"`
 	DryRun  bool   `query:"dryRun" doc:"Whether it is only found out what the change would be." default:"false"`
+
+	RequireAll bool `query:"requireAll" doc:"In a cluster: whether the change is made on all nodes that have not left, or on none." default:"false"`
+	Publish    bool `query:"publish" doc:"In a cluster: whether the services, pools and VIPs of this node's file take the place of the cluster's, also when the file has not changed." default:"false"`
 }
 
 // ApplyConfig is a document with what there is to change.
 type ApplyConfig struct {
-	Name    string   `query:"name" doc:"What the document is called in messages, such as the name of its file." default:"document"`
-	Comment string   `query:"comment" doc:"Why, for the history; up to 1000 bytes."`
-	Force   bool     `query:"force" doc:"Whether it may remove more than the guard lets it." default:"false"`
-	DryRun  bool     `query:"dryRun" doc:"Whether it is only found out what the change would be." default:"false"`
-	Confirm Duration `query:"confirm" doc:"The change is undone unless it is confirmed within this time, 1s to 24h; left out, it stays."`
-	Text    []byte   `body:"application/toml" doc:"Services, pools, VIPs and SNAT addresses in TOML: all that there are to be of this source."`
+	Name       string   `query:"name" doc:"What the document is called in messages, such as the name of its file." default:"document"`
+	Comment    string   `query:"comment" doc:"Why, for the history; up to 1000 bytes."`
+	Force      bool     `query:"force" doc:"Whether it may remove more than the guard lets it." default:"false"`
+	DryRun     bool     `query:"dryRun" doc:"Whether it is only found out what the change would be." default:"false"`
+	Confirm    Duration `query:"confirm" doc:"The change is undone unless it is confirmed within this time, 1s to 24h; left out, it stays."`
+	RequireAll bool     `query:"requireAll" doc:"In a cluster: whether the change is made on all nodes that have not left, or on none." default:"false"`
+	Text       []byte   `body:"application/toml" doc:"Services, pools, VIPs and SNAT addresses in TOML: all that there are to be of this source."`
 }
 
 // RollbackConfig says which version is to be desired again.
@@ -52,6 +56,8 @@ type RollbackConfig struct {
 	Comment string `query:"comment" doc:"Why, for the history; up to 1000 bytes."`
 	Force   bool   `query:"force" doc:"Whether it may remove more than the guard lets it." default:"false"`
 	DryRun  bool   `query:"dryRun" doc:"Whether it is only found out what the change would be." default:"false"`
+
+	RequireAll bool `query:"requireAll" doc:"In a cluster: whether the change is made on all nodes that have not left, or on none." default:"false"`
 }
 
 // DiffConfig says what is compared with what is in force.
@@ -64,11 +70,12 @@ type DiffConfig struct {
 
 // ConfigResult is what a change has done, or would do.
 type ConfigResult struct {
-	Version ConfigVersion  `json:"version" doc:"In force afterwards; of a dry run the one that would be."`
-	Changed bool           `json:"changed" doc:"Whether it is another version than before."`
-	DryRun  bool           `json:"dryRun" doc:"Whether nothing was done."`
-	Changes []ConfigChange `json:"changes" doc:"To what was in force."`
-	Guarded string         `json:"guarded,omitempty" doc:"Why the change would have to be forced; of a comparison alone."`
+	Version  ConfigVersion  `json:"version" doc:"In force afterwards; of a dry run the one that would be."`
+	Changed  bool           `json:"changed" doc:"Whether it is another version than before."`
+	DryRun   bool           `json:"dryRun" doc:"Whether nothing was done."`
+	Changes  []ConfigChange `json:"changes" doc:"To what was in force."`
+	Warnings []string       `json:"warnings,omitempty" doc:"In a cluster: which nodes were not asked, and what their software does not know."`
+	Guarded  string         `json:"guarded,omitempty" doc:"Why the change would have to be forced; of a comparison alone."`
 }
 
 // ConfigChange is what happens to one object.
@@ -93,6 +100,7 @@ type ConfigVersion struct {
 	Time    time.Time      `json:"time" doc:"When the change was made."`
 	Source  string         `json:"source" doc:"Who declared something else: file, api, ..., or operator for settings of backends and rollbacks."`
 	User    string         `json:"user,omitempty"`
+	Node    string         `json:"node,omitempty" doc:"Of a cluster, that the change was made on; left out: this one."`
 	Comment string         `json:"comment,omitempty"`
 	Summary string         `json:"summary" doc:"What it changed, counted: +2 services, ~1 pool."`
 	Pending *PendingChange `json:"pending,omitempty" doc:"The change that waits to be confirmed; left out when none does."`
@@ -228,13 +236,14 @@ type Desired struct {
 	Time       *time.Time         `json:"time,omitempty" doc:"When it was made."`
 	Source     string             `json:"source,omitempty"`
 	User       string             `json:"user,omitempty"`
+	Node       string             `json:"node,omitempty" doc:"Of a cluster, that the change was made on; left out: this one."`
 	Pending    *PendingChange     `json:"pending,omitempty" doc:"The change that waits to be confirmed; left out when none does."`
 	Conditions []DesiredCondition `json:"conditions" doc:"What an operator should know of it."`
 }
 
 // DesiredCondition is one thing that is so.
 type DesiredCondition struct {
-	Type    string    `json:"type" enum:"file_refused,file_overruled,not_stored,state_damaged,rollback_failed,restart_required"`
+	Type    string    `json:"type" enum:"file_refused,file_overruled,not_stored,state_damaged,rollback_failed,restart_required,cluster_not_adopted,cluster_node_behind,cluster_unknown_keys,cluster_file_differs,cluster_replaced,cluster_hash_seed"`
 	Since   time.Time `json:"since"`
 	Message string    `json:"message"`
 }

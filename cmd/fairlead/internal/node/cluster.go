@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"fairlead/cluster"
+	"fairlead/cluster/apply"
 )
 
 // clustered is how this node is one of several.
@@ -15,6 +16,8 @@ type clustered struct {
 	Peers   cluster.Peers
 	Store   cluster.Store
 	Log     *slog.Logger
+
+	apply *apply.Apply // what all nodes are to do the same
 
 	rooms  []clusterRoom
 	join   func(context.Context) error // begins to speak with the other nodes
@@ -36,6 +39,7 @@ type clusterRoom struct {
 // closed in reverse, before what they are made of.
 var clusterRooms = []func(*Node) (clusterRoom, error){
 	openOwner,
+	openApply,
 }
 
 // openCluster makes everything of the cluster; the node joins it later. Nothing

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"fairlead/cluster/apply"
 	"fairlead/cmd/fairlead/internal/preflight"
 	"fairlead/configs"
 	"fairlead/controlplane/desired"
@@ -23,14 +24,16 @@ type Desired struct {
 	Config *configs.Config // what the node is to start with
 	Log    *slog.Logger    // as Config wants it
 
-	path    string
-	started configs.Config // Config as the file has it, whatever flags make of that
-	store   *desired.Store
-	begun   *desired.Desired
-	node    *Node
-	last    *desired.Desired                  // in force; changed by publish alone
-	restart atomic.Pointer[desired.Condition] // restartNeeded, while it is so
-	reloads reloadCounts
+	path       string
+	started    configs.Config // Config as the file has it, whatever flags make of that
+	store      *desired.Store
+	begun      *desired.Desired
+	node       *Node
+	attached   chan struct{}                     // closed when changes go through
+	sharedFile apply.Content                     // what the file declares of what all nodes of a cluster have the same, at the start
+	last       *desired.Desired                  // in force; changed by publish alone
+	restart    atomic.Pointer[desired.Condition] // restartNeeded, while it is so
+	reloads    reloadCounts
 }
 
 // LoadDesired finds out what a node is to start with: its file and, from the
@@ -40,7 +43,7 @@ type Desired struct {
 func LoadDesired(path, directory string, newLogger func(*configs.Node) *slog.Logger) (*Desired, error) {
 	doc, fileErr := configs.ReadFile(path)
 	store := configs.Default().Store
-	d := &Desired{path: path, Log: newLogger(&configs.Default().Node)}
+	d := &Desired{path: path, attached: make(chan struct{}), Log: newLogger(&configs.Default().Node)}
 	if fileErr == nil {
 		store, d.Log = doc.Config.Store, newLogger(&doc.Config.Node)
 	} else if found, ok := configs.StateDirectoryOf(path); ok {
@@ -53,11 +56,15 @@ func LoadDesired(path, directory string, newLogger func(*configs.Node) *slog.Log
 		Directory: store.Directory, RemovalGuard: store.RemovalGuard, Parse: parseDeclaration, Check: checkAddresses, Log: d.Log,
 	})
 	var file *desired.Declaration
+	var others map[string]*desired.Declaration
+	var err error
 	if fileErr == nil {
 		file = declarationOf(desired.SourceFile, path, doc)
+		if others, err = d.beginning(doc); err != nil {
+			return nil, err
+		}
 	}
-	var err error
-	if d.begun, err = d.store.Begin(file, fileErr); err != nil {
+	if d.begun, err = d.store.BeginWith(file, fileErr, others); err != nil {
 		return nil, err
 	}
 	d.last = d.begun
@@ -74,21 +81,34 @@ func LoadDesired(path, directory string, newLogger func(*configs.Node) *slog.Log
 	return d, nil
 }
 
-// parseDeclaration implements desired.Parser.
+// parseDeclaration implements desired.Parser. What other nodes have declared may
+// be of newer software.
 func parseDeclaration(source, name string, text []byte) (*desired.Declaration, error) {
-	read := configs.ReadObjects
+	var doc *configs.Document
+	var err error
 	if source == desired.SourceFile {
-		read = configs.Read
+		doc, err = configs.Read(name, text)
+	} else if doc, err = configs.ReadObjects(name, text); err != nil {
+		if shared, tolerated := configs.ReadShared(name, text, true); tolerated == nil {
+			doc, err = shared, nil
+		}
 	}
-	doc, err := read(name, text)
 	if err != nil {
 		return nil, err
 	}
 	return declarationOf(source, name, doc), nil
 }
 
+// declarationOf is what a document declares. Of the file of a node that is one of
+// several, what all nodes have the same is another source's.
 func declarationOf(source, name string, doc *configs.Document) *desired.Declaration {
-	return &desired.Declaration{Source: source, Name: name, Text: doc.Text, Document: doc, State: &doc.Config.State}
+	d := &desired.Declaration{Source: source, Name: name, Text: doc.Text, Document: doc, State: &doc.Config.State}
+	if source == desired.SourceFile && doc.Config.Cluster.Enabled {
+		own := doc.Config.State
+		own.Services, own.Pools, own.VIPs = nil, nil, nil
+		d.State = &own
+	}
+	return d
 }
 
 // configOf is the file's configuration with the state that all sources declare
@@ -136,7 +156,10 @@ func (n *Node) settings() []model.BackendSetting {
 }
 
 // Attach lets changes through, now that the node has started.
-func (d *Desired) Attach() { d.store.Attach(d.publish) }
+func (d *Desired) Attach() {
+	d.store.Attach(d.publish)
+	close(d.attached)
+}
 
 // Run sees to what nobody asks for, such as changes that are not confirmed in
 // time, until ctx ends.
@@ -159,14 +182,15 @@ func (d *Desired) publish(next *desired.Desired) error {
 	d.last = next
 	d.compareStart(cfg)
 	s := d.node.reconciler.Status()
-	d.Log.Info("configuration in force", "version", next.Version.Number, "source", next.Version.Author.Source, "user", next.Version.Author.User,
+	d.Log.Info("configuration in force", "version", next.Version.Number, "source", next.Version.Author.Source, "user", next.Version.Author.User, "node", next.Version.Author.Node,
 		"summary", next.Version.Summary.String(), "generation", s.Generation, "patched", s.Patched, "took", s.Took)
 	return nil
 }
 
-// Reload reads the file again and makes it what its source declares.
-func (d *Desired) Reload(r desired.Request) (*desired.Result, error) {
-	result, err := d.reload(r)
+// Reload reads the file again and makes it what its source declares. Of other
+// nodes it says what an operator should know.
+func (d *Desired) Reload(ctx context.Context, r desired.Request, o ChangeOptions) (*desired.Result, []string, error) {
+	result, warnings, err := d.reload(ctx, r, o)
 	if !r.DryRun {
 		d.countReload(result, err)
 	}
@@ -179,18 +203,57 @@ func (d *Desired) Reload(r desired.Request) (*desired.Result, error) {
 	case !result.Changed:
 		d.Log.Info("configuration read again; nothing has changed", "version", result.Version.Number)
 	}
-	return result, err
+	return result, warnings, err
 }
 
-func (d *Desired) reload(r desired.Request) (*desired.Result, error) {
-	doc, err := configs.ReadFile(d.path)
-	if err != nil {
-		if !r.DryRun {
+func (d *Desired) reload(ctx context.Context, r desired.Request, o ChangeOptions) (result *desired.Result, warnings []string, err error) {
+	defer func() {
+		if err != nil && !r.DryRun {
 			d.store.RefuseFile(err)
 		}
-		return nil, err
+	}()
+	doc, err := configs.ReadFile(d.path)
+	if err != nil {
+		return nil, nil, err
 	}
-	return d.store.Declare(declarationOf(desired.SourceFile, d.path, doc), r)
+	a, file := d.sharing(), declarationOf(desired.SourceFile, d.path, doc)
+	enabled := doc.Config.Cluster.Enabled
+	switch {
+	case a == nil && !enabled:
+		result, err = d.store.Declare(file, r)
+		return result, nil, err
+	case !enabled:
+		return nil, nil, &desired.RequestError{Message: "the file has no [cluster] any more; the node leaves the cluster when it is started again"}
+	}
+	content, part, err := sharedPart(d.path, doc)
+	if err != nil {
+		return nil, nil, err
+	}
+	var more []*desired.Declaration
+	publishes := a == nil || a.PublishesFile(content, o.Publish)
+	if publishes {
+		more = append(more, part)
+	}
+	result, warnings, err = d.change(ctx, r, o, func(r desired.Request) (*desired.Result, error) {
+		return d.store.DeclareAll(r, file, more...)
+	})
+	if err == nil && !r.DryRun && a != nil {
+		a.FileRead(content, publishes)
+	}
+	return result, warnings, err
+}
+
+// reloadWithin is how long a reload that nobody waits for may take.
+const reloadWithin = 3 * time.Minute
+
+// ReloadNow is Reload for who does not read an answer: what comes of it is logged.
+func (d *Desired) ReloadNow(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, reloadWithin)
+	defer cancel()
+	_, warnings, _ := d.Reload(ctx, desired.Request{User: "SIGHUP"}, ChangeOptions{})
+	for _, w := range warnings {
+		d.Log.Warn("reload: " + w)
+	}
 }
 
 // liveSections are the parts of a configuration that change without a restart.

@@ -16,31 +16,46 @@ import (
 
 // ApplyConfig implements api.ConfigProvider.
 func (n *Node) ApplyConfig(ctx context.Context, q api.ApplyConfig) (api.ConfigResult, error) {
-	d, err := parseDeclaration(desired.SourceAPI, q.Name, q.Text)
+	d, err := n.desired.readSent(q.Name, q.Text)
 	if err != nil {
 		return api.ConfigResult{}, answerFor(q.Name, err)
 	}
-	result, err := n.desired.store.Declare(d, desired.Request{
-		User: api.CallerOf(ctx).String(), Comment: q.Comment, Force: q.Force, DryRun: q.DryRun, Confirm: time.Duration(q.Confirm),
+	r := desired.Request{User: api.CallerOf(ctx).String(), Comment: q.Comment, Force: q.Force, DryRun: q.DryRun, Confirm: time.Duration(q.Confirm)}
+	result, warnings, err := n.desired.change(ctx, r, ChangeOptions{RequireAll: q.RequireAll}, func(r desired.Request) (*desired.Result, error) {
+		return n.desired.store.Declare(d, r)
 	})
-	return resultOf(result, q.DryRun), answerFor(q.Name, err)
+	return resultOf(result, q.DryRun, warnings), answerFor(q.Name, err)
 }
 
 // ReloadConfig implements api.ConfigProvider.
 func (n *Node) ReloadConfig(ctx context.Context, q api.ChangeConfig) (api.ConfigResult, error) {
-	result, err := n.desired.Reload(desired.Request{User: api.CallerOf(ctx).String(), Comment: q.Comment, Force: q.Force, DryRun: q.DryRun})
-	return resultOf(result, q.DryRun), answerFor(n.desired.path, err)
+	r := desired.Request{User: api.CallerOf(ctx).String(), Comment: q.Comment, Force: q.Force, DryRun: q.DryRun}
+	result, warnings, err := n.desired.Reload(ctx, r, ChangeOptions{RequireAll: q.RequireAll, Publish: q.Publish})
+	return resultOf(result, q.DryRun, warnings), answerFor(n.desired.path, err)
 }
 
 // RollbackConfig implements api.ConfigProvider.
 func (n *Node) RollbackConfig(ctx context.Context, q api.RollbackConfig) (api.ConfigResult, error) {
-	result, err := n.desired.store.Rollback(q.Version, desired.Request{User: api.CallerOf(ctx).String(), Comment: q.Comment, Force: q.Force, DryRun: q.DryRun})
-	return resultOf(result, q.DryRun), answerFor("", err)
+	r := desired.Request{User: api.CallerOf(ctx).String(), Comment: q.Comment, Force: q.Force, DryRun: q.DryRun}
+	result, warnings, err := n.desired.change(ctx, r, ChangeOptions{RequireAll: q.RequireAll}, func(r desired.Request) (*desired.Result, error) {
+		return n.desired.store.Rollback(q.Version, r)
+	})
+	return resultOf(result, q.DryRun, warnings), answerFor("", err)
 }
 
 // ConfirmConfig implements api.ConfigProvider.
-func (n *Node) ConfirmConfig(context.Context) (api.ConfigVersion, error) {
-	v, err := n.desired.store.Confirm()
+func (n *Node) ConfirmConfig(ctx context.Context) (api.ConfigVersion, error) {
+	var v *desired.Version
+	confirm := func() (err error) {
+		v, err = n.desired.store.Confirm()
+		return err
+	}
+	var err error
+	if a := n.desired.sharing(); a != nil {
+		err = a.Confirm(api.CallerOf(ctx).String(), confirm)
+	} else {
+		err = confirm()
+	}
 	if err != nil {
 		return api.ConfigVersion{}, answerFor("", err)
 	}
@@ -48,30 +63,33 @@ func (n *Node) ConfirmConfig(context.Context) (api.ConfigVersion, error) {
 }
 
 // DiffConfig implements api.ConfigProvider.
-func (n *Node) DiffConfig(_ context.Context, q api.DiffConfig) (api.ConfigResult, error) {
-	result, name, err := n.desired.diff(q)
-	out := resultOf(result, true)
+func (n *Node) DiffConfig(ctx context.Context, q api.DiffConfig) (api.ConfigResult, error) {
+	result, name, err := n.desired.diff(ctx, q)
+	out := resultOf(result, true, nil)
 	if guard := (*desired.GuardError)(nil); errors.As(err, &guard) {
 		out.Guarded, err = guard.Error(), nil
 	}
 	return out, answerFor(name, err)
 }
 
-func (d *Desired) diff(q api.DiffConfig) (result *desired.Result, name string, err error) {
+func (d *Desired) diff(ctx context.Context, q api.DiffConfig) (result *desired.Result, name string, err error) {
 	dry := desired.Request{DryRun: true}
 	switch {
 	case q.Version != 0:
 		result, err = d.store.Rollback(q.Version, dry)
 		return result, "", err
 	case q.File && q.Text == nil:
-		result, err = d.Reload(dry)
+		result, _, err = d.Reload(ctx, dry, ChangeOptions{local: true})
 		return result, d.path, err
 	}
-	source := desired.SourceAPI
 	if q.File {
-		source = desired.SourceFile
+		doc, err := configs.Read(q.Name, q.Text)
+		if err == nil {
+			result, err = d.declareFile(q.Name, doc, dry)
+		}
+		return result, q.Name, err
 	}
-	declared, err := parseDeclaration(source, q.Name, q.Text)
+	declared, err := d.readSent(q.Name, q.Text)
 	if err == nil {
 		result, err = d.store.Declare(declared, dry)
 	}
@@ -115,10 +133,14 @@ func (n *Node) BackendSettings(context.Context) (api.BackendSettings, error) {
 
 // SetBackend implements api.ConfigProvider.
 func (n *Node) SetBackend(ctx context.Context, q api.SetBackend) (api.ConfigResult, error) {
-	result, err := n.desired.store.SetBackend(q.Pool, q.Backend,
-		desired.Action{State: model.AdminState(q.State), Timeout: time.Duration(q.Timeout), Weight: q.Weight},
-		desired.Request{User: api.CallerOf(ctx).String(), Comment: q.Comment})
-	return resultOf(result, false), answerFor("", err)
+	var result *desired.Result
+	err := n.desired.set(func() (err error) {
+		result, err = n.desired.store.SetBackend(q.Pool, q.Backend,
+			desired.Action{State: model.AdminState(q.State), Timeout: time.Duration(q.Timeout), Weight: q.Weight},
+			desired.Request{User: api.CallerOf(ctx).String(), Comment: q.Comment})
+		return err
+	})
+	return resultOf(result, false, nil), answerFor("", err)
 }
 
 func settingsOf(list []model.BackendSetting) []api.BackendSetting {
@@ -137,7 +159,7 @@ func settingsOf(list []model.BackendSetting) []api.BackendSetting {
 
 func versionOf(v *desired.Version) api.ConfigVersion {
 	return api.ConfigVersion{
-		Number: v.Number, Time: v.Time, Source: v.Author.Source, User: v.Author.User, Comment: v.Comment,
+		Number: v.Number, Time: v.Time, Source: v.Author.Source, User: v.Author.User, Node: v.Author.Node, Comment: v.Comment,
 		Summary: v.Summary.String(), Pending: pendingOf(v.Pending),
 	}
 }
@@ -149,11 +171,11 @@ func pendingOf(p *desired.Pending) *api.PendingChange {
 	return &api.PendingChange{Version: p.Version, Until: p.Until}
 }
 
-func resultOf(r *desired.Result, dry bool) api.ConfigResult {
+func resultOf(r *desired.Result, dry bool, warnings []string) api.ConfigResult {
 	if r == nil {
 		return api.ConfigResult{}
 	}
-	out := api.ConfigResult{Version: versionOf(r.Version), Changed: r.Changed, DryRun: dry, Changes: make([]api.ConfigChange, len(r.Changes))}
+	out := api.ConfigResult{Version: versionOf(r.Version), Changed: r.Changed, DryRun: dry, Warnings: warnings, Changes: make([]api.ConfigChange, len(r.Changes))}
 	for i := range r.Changes {
 		c := &r.Changes[i]
 		out.Changes[i] = api.ConfigChange{Op: string(c.Op), Kind: c.Kind, Pool: c.Pool, Name: c.Name}
@@ -169,6 +191,9 @@ func resultOf(r *desired.Result, dry bool) api.ConfigResult {
 func answerFor(name string, err error) error {
 	if err == nil {
 		return nil
+	}
+	if answer := answerOfCluster(err); answer != nil {
+		return answer
 	}
 	var (
 		invalid *desired.InvalidError
@@ -239,7 +264,7 @@ func (n *Node) summarizeDesired(s *api.Summary) {
 		return
 	}
 	st := n.desired.store.Status()
-	s.Desired = api.Desired{Version: st.Version, Source: st.Author.Source, User: st.Author.User, Pending: pendingOf(st.Pending)}
+	s.Desired = api.Desired{Version: st.Version, Source: st.Author.Source, User: st.Author.User, Node: st.Author.Node, Pending: pendingOf(st.Pending)}
 	if st.Version != 0 {
 		s.Desired.Time = &st.Time
 	}
@@ -247,6 +272,7 @@ func (n *Node) summarizeDesired(s *api.Summary) {
 	if c := n.desired.restart.Load(); c != nil {
 		conditions = append(conditions, *c)
 	}
+	conditions = append(conditions, n.desired.clusterConditions()...)
 	for _, c := range conditions {
 		s.Desired.Conditions = append(s.Desired.Conditions, api.DesiredCondition{Type: string(c.Type), Since: c.Since, Message: c.Message})
 	}

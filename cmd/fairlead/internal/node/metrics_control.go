@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"fairlead/cluster/apply"
 	"fairlead/controlplane/desired"
 	"fairlead/controlplane/health"
 	"fairlead/controlplane/metrics"
@@ -29,6 +30,14 @@ func (n *Node) Changes() *metrics.Changes {
 	}
 	for _, one := range s.Conditions {
 		c.Conditions[string(one.Type)] = true
+	}
+	if d.sharing() != nil {
+		for _, t := range apply.ConditionTypes {
+			c.Conditions[string(t)] = false
+		}
+		for _, one := range d.clusterConditions() {
+			c.Conditions[string(one.Type)] = true
+		}
 	}
 	c.Conditions[restartNeeded] = d.restart.Load() != nil
 	d.reloads.mu.Lock()
