@@ -91,7 +91,7 @@ type Members struct {
 	keys     *keys
 	saved    *saved
 	guard    *guard
-	peers    cluster.Peers // nil before Join
+	peers    cluster.Peers // nil before Attach
 	dial     Dial
 	failed   chan error // at most one
 	stop     context.CancelFunc
@@ -150,13 +150,21 @@ func New(cfg Config) (*Members, error) {
 	return m, nil
 }
 
+// Attach says how the node speaks with others by streams, and registers what it
+// answers there. It is called once, before Join.
+func (m *Members) Attach(peers cluster.Peers, dial Dial) {
+	m.peers, m.dial = peers, dial
+	m.handle()
+}
+
 // Join begins to speak with the others: those found by the seeds, and those that
 // were known before. It returns when some are found, or none answers for the
 // moment; the search goes on until Close. It fails with NameTakenError when the
 // cluster has a node of this name already.
-func (m *Members) Join(ctx context.Context, peers cluster.Peers, dial Dial) error {
-	m.peers, m.dial = peers, dial
-	m.handle()
+func (m *Members) Join(ctx context.Context) error {
+	if m.peers == nil {
+		return errors.New("members join by the streams of peers, and have none")
+	}
 	cfg, err := m.settings()
 	if err != nil {
 		return err

@@ -84,7 +84,8 @@ func (w *world) start(name string, cfg member.Config, host *membertest.Host) (*n
 	}
 	n := &node{Members: m, host: host, log: lines}
 	n.id, _ = cfg.Identity.(*identity.Identity)
-	if err := m.Join(w.t.Context(), host, host.Dial); err != nil {
+	m.Attach(host, host.Dial)
+	if err := m.Join(w.t.Context()); err != nil {
 		return nil, errors.Join(err, m.Close())
 	}
 	w.nodes[name] = n
@@ -275,7 +276,8 @@ func TestBroadcast(t *testing.T) {
 		})
 		n := &node{Members: m, host: host, log: &logged{}}
 		w.nodes[name] = n
-		if err := m.Join(t.Context(), host, host.Dial); err != nil {
+		m.Attach(host, host.Dial)
+		if err := m.Join(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		nodes = append(nodes, n)
@@ -366,4 +368,3 @@ func wait(t *testing.T, d time.Duration) {
 	case <-t.Context().Done():
 	}
 }
-

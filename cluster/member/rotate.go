@@ -53,7 +53,7 @@ const retryStep = 200 * time.Millisecond
 // RotateKey, on any node, goes on from there. Members that are dead or come later
 // get the keys when they join.
 func (m *Members) RotateKey(ctx context.Context) (Rotation, error) {
-	if m.peers == nil {
+	if m.list == nil {
 		return Rotation{}, errors.New("this node has not joined the cluster yet")
 	}
 	m.count.rotations.Add(1)
