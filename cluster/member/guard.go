@@ -1,6 +1,8 @@
 package member
 
 import (
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -20,35 +22,59 @@ const (
 	maxStreams     = 128 // at a time
 	maxStreamsFrom = 8   // of one address
 	maxStreamBytes = 4 << 20
+	maxPacket      = 2048 // this package's have up to 1,400
 )
+
+// How encrypted gossip begins: a packet with the version of the encryption, a
+// stream with its type, the length of the rest, and that version. What follows the
+// version is a nonce, the text and a tag. memberlist ends the process when the
+// text is empty, and when an older version's padding is wrong, so neither gets to
+// it, whoever has the key.
+const (
+	encrypted         = 10
+	encryptionVersion = 1
+	encryptionExtra   = 1 + 12 + 16
+	streamHead        = 1 + 4 + 1
+)
+
+var errNotGossip = errors.New("this is no encrypted gossip")
+
+// plausible reports whether a packet may be gossip.
+func plausible(packet []byte) bool {
+	return len(packet) > encryptionExtra && len(packet) <= maxPacket && packet[0] == encryptionVersion
+}
 
 // guard is the transport of the gossip: memberlist's own over UDP and TCP, or
 // another one, with bounds and counters.
 type guard struct {
 	memberlist.NodeAwareTransport
 	address netip.AddrPort // that others reach it at
+	tcp     bool           // streams are memberlist's own
 	count   *counters
 	log     *slog.Logger
 	packets chan *memberlist.Packet
 	streams chan net.Conn
 
-	mu     sync.Mutex
-	opened bool
-	conns  map[*guarded]bool
-	from   map[netip.Addr]int
-	shut   sync.Once
-	done   chan struct{}
-	ended  sync.WaitGroup
-	err    error
+	mu      sync.Mutex
+	opened  bool
+	conns   map[*guarded]bool
+	from    map[netip.Addr]int
+	cutting sync.Once
+	shut    sync.Once
+	running context.Context // until it is cut
+	stop    context.CancelFunc
+	ended   sync.WaitGroup
+	err     error
 }
 
 func newGuard(cfg *Config, count *counters, log *slog.Logger) (*guard, error) {
 	g := &guard{
 		NodeAwareTransport: cfg.Transport, address: cfg.Gossip, count: count, log: log,
 		packets: make(chan *memberlist.Packet, 64), streams: make(chan net.Conn),
-		conns: map[*guarded]bool{}, from: map[netip.Addr]int{}, done: make(chan struct{}),
+		conns: map[*guarded]bool{}, from: map[netip.Addr]int{},
 	}
-	if g.NodeAwareTransport == nil {
+	g.running, g.stop = context.WithCancel(context.Background())
+	if g.tcp = cfg.Transport == nil; g.tcp {
 		t, err := listen(cfg, log)
 		if err != nil {
 			return nil, err
@@ -99,12 +125,17 @@ func (g *guard) receive() {
 		case p := <-g.NodeAwareTransport.PacketCh():
 			g.count.packetsIn.Add(1)
 			g.count.bytesIn.Add(uint64(len(p.Buf)))
+			if !plausible(p.Buf) {
+				g.count.undecipherable.Add(1)
+				g.log.Warn("packets that are no gossip", "from", p.From, "bytes", len(p.Buf))
+				continue
+			}
 			if !g.isOpen() {
 				continue
 			}
 			select {
 			case g.packets <- p:
-			case <-g.done:
+			case <-g.running.Done():
 			}
 		case c := <-g.NodeAwareTransport.StreamCh():
 			conn := g.take(c)
@@ -114,10 +145,10 @@ func (g *guard) receive() {
 			}
 			select {
 			case g.streams <- conn:
-			case <-g.done:
+			case <-g.running.Done():
 				conn.Close()
 			}
-		case <-g.done:
+		case <-g.running.Done():
 			return
 		}
 	}
@@ -138,7 +169,7 @@ func (g *guard) take(c net.Conn) *guarded {
 		g.count.streamsRefused.Add(1)
 		return nil
 	}
-	conn := &guarded{Conn: c, guard: g, from: from, left: maxStreamBytes}
+	conn := &guarded{Conn: c, guard: g, from: from}
 	g.conns[conn] = true
 	g.from[from]++
 	return conn
@@ -156,19 +187,38 @@ func (g *guard) drop(c *guarded) {
 	}
 }
 
-// guarded is a stream that somebody else has opened.
+// guarded is a stream of gossip.
 type guarded struct {
 	net.Conn
 	guard *guard
 	from  netip.Addr
-	left  int
+	head  []byte // that has been read, and not passed on
+	begun bool
+	left  int // bytes that may still come
 }
 
-var errTooMuch = errors.New("more than a node ever sends")
-
+// Read gives what is one message of encrypted gossip at most.
 func (c *guarded) Read(b []byte) (int, error) {
-	if c.left <= 0 {
-		return 0, errTooMuch
+	if !c.begun {
+		head := make([]byte, streamHead)
+		if _, err := io.ReadFull(c.Conn, head); err != nil {
+			return 0, err
+		}
+		length := binary.BigEndian.Uint32(head[1:])
+		if head[0] != encrypted || length <= encryptionExtra || length > maxStreamBytes || head[5] != encryptionVersion {
+			c.guard.count.undecipherable.Add(1)
+			return 0, errNotGossip
+		}
+		c.guard.count.bytesIn.Add(streamHead)
+		c.begun, c.head, c.left = true, head, int(length)-1
+	}
+	if len(c.head) > 0 {
+		n := copy(b, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
+	if c.left == 0 {
+		return 0, io.EOF
 	}
 	n, err := c.Conn.Read(b[:min(len(b), c.left)])
 	c.left -= n
@@ -210,31 +260,39 @@ func (g *guard) WriteTo(b []byte, addr string) (time.Time, error) {
 	return g.WriteToAddress(b, memberlist.Address{Addr: addr})
 }
 
-// DialAddressTimeout implements memberlist.NodeAwareTransport.
+// DialAddressTimeout implements memberlist.NodeAwareTransport. Over TCP it ends
+// when the guard is cut.
 func (g *guard) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	c, err := g.NodeAwareTransport.DialAddressTimeout(a, timeout)
+	ctx, cancel := context.WithTimeout(g.running, timeout)
+	defer cancel()
+	var c net.Conn
+	var err error
+	if g.tcp {
+		var d net.Dialer
+		c, err = d.DialContext(ctx, "tcp", a.Addr)
+	} else {
+		c, err = g.NodeAwareTransport.DialAddressTimeout(a, timeout)
+	}
 	if err != nil {
 		return nil, err
 	}
-	conn := &guarded{Conn: c, guard: g, left: maxStreamBytes}
+	conn := &guarded{Conn: c, guard: g}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	select {
-	case <-g.done:
+	if g.running.Err() != nil {
 		c.Close()
-		return nil, io.ErrClosedPipe
-	default:
+		return nil, net.ErrClosed
 	}
 	g.conns[conn] = true
 	g.from[conn.from]++
 	return conn, nil
 }
 
-// Shutdown implements memberlist.Transport. No stream outlives it.
-func (g *guard) Shutdown() error {
-	g.shut.Do(func() {
+// cut ends everything that is on its way, and lets nothing more through.
+func (g *guard) cut() {
+	g.cutting.Do(func() {
 		g.mu.Lock()
-		close(g.done)
+		g.stop()
 		conns := g.conns
 		g.conns = map[*guarded]bool{}
 		g.mu.Unlock()
@@ -242,6 +300,14 @@ func (g *guard) Shutdown() error {
 			c.Conn.Close()
 		}
 		g.ended.Wait()
+	})
+}
+
+// Shutdown implements memberlist.Transport. No stream outlives it; a connection
+// that is being made may, until its time is over, and is then closed.
+func (g *guard) Shutdown() error {
+	g.shut.Do(func() {
+		g.cut()
 		// Whatever the transport below still wants to give is thrown away: it waits
 		// for that before it ends.
 		stopped := make(chan struct{})

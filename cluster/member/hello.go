@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -112,6 +113,9 @@ func (m *Members) meetNamesake(other *description, otherJoined bool) {
 		m.fail(&NameTakenError{Name: m.identity.Name(), Other: other.Gossip})
 	}
 }
+
+// ErrSelf is what a Dial fails with when the node has reached itself.
+var ErrSelf = errors.New("this is the node itself")
 
 // met is another node that has answered a hello.
 type met struct {

@@ -226,6 +226,7 @@ func (m *Members) Close() error {
 	var err error
 	m.close.Do(func() {
 		m.stop()
+		m.guard.cut()
 		m.loops.Wait()
 		if m.list != nil {
 			m.remember()

@@ -1,6 +1,7 @@
 package member_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -366,5 +367,30 @@ func wait(t *testing.T, d time.Duration) {
 	select {
 	case <-time.After(d):
 	case <-t.Context().Done():
+	}
+}
+
+func (l *logged) has(part string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.text.String(), part)
+}
+
+var discard = slog.New(slog.DiscardHandler)
+
+func write(t testing.TB, file, text string) {
+	t.Helper()
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// resolver looks names up in a map.
+func resolver(names map[string][]netip.Addr) func(context.Context, string) ([]netip.Addr, error) {
+	return func(_ context.Context, host string) ([]netip.Addr, error) {
+		if addrs, ok := names[host]; ok {
+			return addrs, nil
+		}
+		return nil, errors.New("no such host")
 	}
 }

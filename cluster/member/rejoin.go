@@ -138,7 +138,7 @@ func (m *Members) reach(ctx context.Context, targets []netip.AddrPort) error {
 	for i, at := range targets {
 		ended.Go(func() {
 			found, err := m.greet(ctx, at)
-			if err == nil && found.Name == m.identity.Name() {
+			if errors.Is(err, ErrSelf) || err == nil && found.Name == m.identity.Name() {
 				m.table.setAlias(at) // this node by another of its addresses
 				return
 			}

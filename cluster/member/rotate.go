@@ -99,7 +99,7 @@ func (m *Members) distribute(ctx context.Context, r *ring) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	have := map[string]bool{m.identity.Name(): true}
+	have, why := map[string]bool{m.identity.Name(): true}, map[string]error{}
 	for {
 		if now := m.keys.current(); now.compare(r) != 0 {
 			return nil, ErrRotationElsewhere
@@ -132,7 +132,10 @@ func (m *Members) distribute(ctx context.Context, r *ring) ([]string, error) {
 				have[a.name] = true
 				delete(missed.Nodes, a.name)
 			} else {
-				missed.Nodes[a.name] = a.err
+				if why[a.name] == nil || ctx.Err() == nil { // that time was over says less than what was before
+					why[a.name] = a.err
+				}
+				missed.Nodes[a.name] = why[a.name]
 			}
 		}
 		if len(missed.Nodes) == 0 {

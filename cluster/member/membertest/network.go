@@ -91,7 +91,7 @@ func (n *Network) reach(from, to *Host) bool {
 	if from.down || to.down {
 		return false
 	}
-	return n.groups == nil || from == to || n.groups[from.name] != 0 && n.groups[from.name] == n.groups[to.name]
+	return n.groups == nil || from == to || n.groups[from.part] != 0 && n.groups[from.part] == n.groups[to.part]
 }
 
 // transit is how long something takes; lost says that it does not arrive.
@@ -112,6 +112,7 @@ func (n *Network) transit(size int) (d time.Duration, lost bool) {
 type Host struct {
 	network *Network
 	name    string
+	part    string // its name in partitions; guarded by the network
 	gossip  netip.AddrPort
 	down    bool // guarded by the network
 
@@ -122,12 +123,29 @@ type Host struct {
 	handlers map[cluster.Topic]func(context.Context, string, []byte) ([]byte, error)
 	listens  map[cluster.Topic]func(string, []byte)
 	up       []func(string)
+	refused  cluster.Topic // that it does not answer
+	after    int           // so many requests
+}
+
+// Rename gives a host another name in partitions.
+func (h *Host) Rename(name string) {
+	h.network.mu.Lock()
+	defer h.network.mu.Unlock()
+	delete(h.network.hosts, h.name)
+	h.part = name
+}
+
+// Refuse has a host not know a topic after so many requests of it; "" is none.
+func (h *Host) Refuse(topic cluster.Topic, after int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.refused, h.after = topic, after
 }
 
 // Add makes a host; one of the same addresses that has been shut down is replaced.
 func (n *Network) Add(name string, gossip, stream netip.AddrPort) *Host {
 	h := &Host{
-		network: n, name: name, gossip: gossip, packets: make(chan *memberlist.Packet, 1024), streams: make(chan net.Conn, 64),
+		network: n, name: name, part: name, gossip: gossip, packets: make(chan *memberlist.Packet, 1024), streams: make(chan net.Conn, 64),
 		handlers: map[cluster.Topic]func(context.Context, string, []byte) ([]byte, error){}, listens: map[cluster.Topic]func(string, []byte){},
 	}
 	n.mu.Lock()
@@ -277,6 +295,11 @@ func (h *Host) call(ctx context.Context, to *Host, topic cluster.Topic, request 
 	}
 	to.mu.Lock()
 	f := to.handlers[topic]
+	if to.refused == topic {
+		if to.after--; to.after < 0 {
+			f = nil
+		}
+	}
 	to.mu.Unlock()
 	if f == nil {
 		return nil, cluster.ErrNoHandler

@@ -8,14 +8,19 @@ import (
 
 	"fairlead/cluster"
 	"fairlead/cluster/apply"
+	"fairlead/cluster/identity"
+	"fairlead/cluster/member"
+	"fairlead/cluster/peer"
+	"fairlead/cluster/store"
 )
 
 // clustered is how this node is one of several.
 type clustered struct {
-	Members cluster.Members
-	Peers   cluster.Peers
-	Store   cluster.Store
-	Log     *slog.Logger
+	Identity *identity.Identity
+	Members  *member.Members
+	Peers    *peer.Peers
+	Store    *store.Store
+	Log      *slog.Logger
 
 	apply *apply.Apply // what all nodes are to do the same
 
@@ -63,11 +68,6 @@ func (n *Node) openCluster() error {
 	return nil
 }
 
-// openClusterBase makes what the rooms are made of.
-func (n *Node) openClusterBase(*clustered) error {
-	return errors.New("[cluster]: this build has no cluster")
-}
-
 // joinCluster has the node join the others, now that it forwards.
 func (n *Node) joinCluster(ctx context.Context) error {
 	c := n.cluster
@@ -82,6 +82,14 @@ func (n *Node) joinCluster(ctx context.Context) error {
 		}
 	}
 	return c.join(ctx)
+}
+
+// clusterFailed has the reason why this node cannot be in the cluster any more.
+func (n *Node) clusterFailed() <-chan error {
+	if n.cluster == nil {
+		return nil
+	}
+	return n.cluster.Members.Failed()
 }
 
 // closeCluster ends this node's part in the cluster. One that leaves for good

@@ -54,34 +54,34 @@ type ack struct {
 	refused    string
 }
 
-// identity is the user that the data process runs as.
-type identity struct {
+// account is the user that the data process runs as.
+type account struct {
 	uid, gid uint32
 	set      bool // false: the control process's own, which is not root
 }
 
-// lookIdentity finds the user. A control process that is not root cannot
+// lookAccount finds the user. A control process that is not root cannot
 // change users, and need not: the data process drops every capability itself.
-func lookIdentity(name string) (identity, error) {
+func lookAccount(name string) (account, error) {
 	if os.Getuid() != 0 {
-		return identity{}, nil
+		return account{}, nil
 	}
 	u, err := user.Lookup(name)
 	if err != nil {
 		if _, numeric := strconv.ParseUint(name, 10, 32); numeric != nil {
-			return identity{}, fmt.Errorf("user of the data process: %w", err)
+			return account{}, fmt.Errorf("user of the data process: %w", err)
 		}
 		u = &user.User{Uid: name, Gid: name}
 	}
 	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
 	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
 	if err := errors.Join(err1, err2); err != nil {
-		return identity{}, fmt.Errorf("user of the data process: %w", err)
+		return account{}, fmt.Errorf("user of the data process: %w", err)
 	}
 	if uid == 0 {
-		return identity{}, errors.New("the data process must not run as root")
+		return account{}, errors.New("the data process must not run as root")
 	}
-	return identity{uint32(uid), uint32(gid), true}, nil
+	return account{uint32(uid), uint32(gid), true}, nil
 }
 
 func newDataProcess(conn *ipc.Conn) *dataProcess {
@@ -100,7 +100,7 @@ const OwnBinary = thisBinary
 const thisBinary = "/proc/self/exe"
 
 // spawn starts a data process, which waits to be handed everything.
-func spawn(binary string, id identity, log *slog.Logger) (*dataProcess, error) {
+func spawn(binary string, id account, log *slog.Logger) (*dataProcess, error) {
 	conn, child, err := ipc.Pair()
 	if err != nil {
 		return nil, err

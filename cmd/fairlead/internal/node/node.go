@@ -46,7 +46,7 @@ type Node struct {
 	cluster    *clustered // nil when the node is alone
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
-	user       identity
+	user       account
 	started    time.Time
 
 	listener            *ipc.Listener // by which the next control process finds the data process; nil: there is none
@@ -120,7 +120,7 @@ func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err erro
 	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1), taps: newTaps(log), tells: &Tells{fd: -1}, keeper: opts.Keeper, working: opts.Working}
 	n.reconciler = controlplane.New(n)
 	n.serving = serving.New(n.reconciler, time.Now, n.served.tell)
-	if n.user, err = lookIdentity(cfg.Dataplane.User); err != nil {
+	if n.user, err = lookAccount(cfg.Dataplane.User); err != nil {
 		return n, err
 	}
 	in, err := n.findInherited(opts)
@@ -353,6 +353,8 @@ func (n *Node) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case err := <-n.clusterFailed():
+			return err
 		case <-exited:
 			n.bury(data)
 		case <-revive:
