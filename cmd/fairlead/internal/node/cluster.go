@@ -16,13 +16,17 @@ import (
 
 // clustered is how this node is one of several.
 type clustered struct {
+	Members  cluster.Members
+	Peers    cluster.Peers
+	Store    cluster.Store
 	Identity *identity.Identity
-	Members  *member.Members
-	Peers    *peer.Peers
-	Store    *store.Store
 	Log      *slog.Logger
 
 	apply *apply.Apply // what all nodes are to do the same
+	// The same as Members, Peers and Store, for what only they can do.
+	gossip  *member.Members
+	streams *peer.Peers
+	shared  *store.Store
 
 	rooms  []clusterRoom
 	join   func(context.Context) error // begins to speak with the other nodes
@@ -86,10 +90,10 @@ func (n *Node) joinCluster(ctx context.Context) error {
 
 // clusterFailed has the reason why this node cannot be in the cluster any more.
 func (n *Node) clusterFailed() <-chan error {
-	if n.cluster == nil {
+	if n.cluster == nil || n.cluster.gossip == nil {
 		return nil
 	}
-	return n.cluster.Members.Failed()
+	return n.cluster.gossip.Failed()
 }
 
 // closeCluster ends this node's part in the cluster. One that leaves for good

@@ -87,6 +87,7 @@ func (n *Node) openClusterBase(c *clustered) error {
 	}
 	c.close = append(c.close, shared.Close)
 	c.Identity, c.Members, c.Peers, c.Store = id, members, peers, shared
+	c.gossip, c.streams, c.shared = members, peers, shared
 	c.join = func(ctx context.Context) error {
 		if err := peers.Start(members); err != nil {
 			return err
