@@ -22,6 +22,7 @@ func renderCluster(c *Cluster, line func(format string, args ...any), quote func
 		seeds = append(seeds, quote(s.String()))
 	}
 	line("seeds = [%s]", strings.Join(seeds, ", "))
+	line("[cluster.health]\ncheckers = %d\ntunnel_checkers = %d", c.Health.Checkers, c.Health.TunnelCheckers)
 }
 
 func TestClusterErrors(t *testing.T) {
@@ -40,6 +41,9 @@ func TestClusterErrors(t *testing.T) {
 		{"one port for both", "[cluster]\nkey_file = \"/k\"\nstream_port = 7946\n", `3:15: stream_port: 7946 is the gossip_port, which takes TCP connections, too`},
 		{"probe interval", "[cluster]\nkey_file = \"/k\"\nprobe_interval = \"20ms\"\n", `3:18: probe_interval: 20ms is out of range; it must be 50ms to 10s`},
 		{"hold-down", "[cluster]\nkey_file = \"/k\"\nhold_down = \"2h\"\n", `3:13: hold_down: 2h is out of range; it must be 0s to 1h`},
+		{"health", "[cluster]\nkey_file = \"/k\"\n[cluster.health]\ncheckers = -1\ntunnel_checkers = 1001\nchecker = 1\n", `4:12: checkers: -1 is out of range; it must be 0 to 1000
+5:19: tunnel_checkers: 1001 is out of range; it must be 0 to 1000
+6:1: unknown key "checker" in [cluster.health] (did you mean "checkers"?)`},
 		{"no directory", "[state]\ndirectory = \"\"\n[cluster]\nkey_file = \"/k\"\n", `2:13: directory: a node of a cluster keeps its key and what all nodes share in it; "" is none`},
 		{"name with a slash", "[node]\nname = \"lb/1\"\n[cluster]\nkey_file = \"/k\"\n", `2:8: name: "lb/1" is no name for a node of a cluster: it has something else than letters, digits, "-", "_" and "."`},
 		{"name with a dot first", "[node]\nname = \".lb\"\n[cluster]\nkey_file = \"/k\"\n", `2:8: name: ".lb" is no name for a node of a cluster: it begins with neither a letter nor a digit`},

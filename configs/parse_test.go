@@ -56,6 +56,9 @@ advertise = "2001:db8::2"
 seeds = [ "lb2", "2001:db8::3", "[2001:db8::3]:5", "192.0.2.1:7" ]
 probe_interval = "1s"
 hold_down = "9s"
+[cluster.health]
+checkers = 5
+tunnel_checkers = 2
 
 [api]
 socket = "/srv/fairlead.sock"
@@ -211,7 +214,8 @@ func TestEveryValue(t *testing.T) {
 		Metrics:   Metrics{Listen: "[::1]:9480", TLSCert: "/etc/fairlead/m.crt", TLSKey: "/etc/fairlead/m.key", BackendLimit: 7},
 		Lifecycle: Lifecycle{Standby: false, StuckAfter: 700 * time.Millisecond, OrphanLimit: time.Hour},
 		Cluster: Cluster{Enabled: true, KeyFile: "/etc/fairlead/k", Bind: addr("2001:db8::1"), GossipPort: 1, StreamPort: 2, Advertise: addr("2001:db8::2"),
-			Seeds: []Seed{{"lb2", 2}, {"2001:db8::3", 2}, {"2001:db8::3", 5}, {"192.0.2.1", 7}}, ProbeInterval: time.Second, HoldDown: 9 * time.Second},
+			Seeds: []Seed{{"lb2", 2}, {"2001:db8::3", 2}, {"2001:db8::3", 5}, {"192.0.2.1", 7}}, ProbeInterval: time.Second, HoldDown: 9 * time.Second,
+			Health: ClusterHealth{Checkers: 5, TunnelCheckers: 2}},
 		Interfaces: []Interface{
 			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
 			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},

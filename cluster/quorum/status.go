@@ -32,8 +32,10 @@ type NodeStatus struct {
 	// Compared are those of its views that were compared with what other nodes agree
 	// on, Differ are those that contradict it.
 	Compared, Differ int
-	// Missed is how many backends it finds down that are up by the verdict of all:
-	// what it forwards to them is lost. Examples are some of them, in order.
+	// Of the backends that are up by the verdict of all it finds so many up, and so
+	// many down: what it forwards to those is lost. Examples are some of them, in
+	// order.
+	Reached  int
 	Missed   int
 	Examples []model.BackendKey
 }
@@ -72,6 +74,9 @@ func (q *Quorum) Status() Status {
 func (n *NodeStatus) add(r *record, state State) {
 	if state == Up {
 		n.Up++
+		if r.state == Up {
+			n.Reached++
+		}
 		return
 	}
 	n.Down++

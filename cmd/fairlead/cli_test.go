@@ -72,7 +72,8 @@ func (f *fixedNode) all() []api.Service {
 		{Name: "web", VIP: "198.18.0.10", Protocol: "tcp", Ports: "80", Method: "nat", Pool: "web", Table: "00112233aabbccdd", Up: 2, Total: 2, Active: &active,
 			Flows: 20, Packets: f.count(), Bytes: 60 * f.count(), Drops: 10, Backends: []api.Backend{
 				{Name: "web1", Address: "198.18.10.101", Port: 8080, Weight: 1, State: "up", Expected: 0.25, Flows: 5, Packets: 250, Bytes: 15_000,
-					Health: &api.BackendHealth{State: "up", Since: since, Type: "http", LatencyUS: 1_250, Last: since, Checks: 9}},
+					Health: &api.BackendHealth{State: "up", Since: since, Type: "http", LatencyUS: 1_250, Last: since, Checks: 9, Nodes: []api.NodeHealth{
+						{Node: "lb1", State: "up", Since: since}, {Node: "lb2", State: "down", Since: since, Error: "no connection in time", Ignored: "the node is suspected"}, {Node: "lb3", State: "unknown"}}}},
 				{Name: "web2", Address: "198.18.10.102", Port: 8080, Weight: 3, State: "up", Expected: 0.75, Flows: 15, Packets: f.count() - 250, Bytes: 60*f.count() - 15_000, Active: &active},
 			}},
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -120,8 +121,9 @@ services that use the pool.
 
 STATE is "up", "down" (its checks failed, or an operator disabled it), "draining"
 (no new flows) or "unresolved" (the way to it is not known: "fairlead neighbors").
-CHECK is what its health checks say. With -o wide, ACTIVE are its flows in the flow
-table, and the last failure is shown.`,
+CHECK is what its health checks say; in a cluster, what the nodes that check it say
+together. With -o wide, ACTIVE are its flows in the flow table, NODES is what each node
+of a cluster says, and the last failure is shown.`,
 		Args: cobra.NoArgs,
 	}
 	node, out := nodeFlag(c), output.Flags(c)
@@ -158,7 +160,7 @@ table, and the last failure is shown.`,
 }
 
 func backendTable(o *output.Options) *output.Table {
-	return o.Table("POOL", "BACKEND", "ADDRESS", "STATE", "CHECK", ">LATENCY", ">WEIGHT", ">SHARE", "+>ACTIVE", ">FLOWS", ">PACKETS", ">BYTES", ">DROPS", "+SINCE", "+ERROR")
+	return o.Table("POOL", "BACKEND", "ADDRESS", "STATE", "CHECK", ">LATENCY", ">WEIGHT", ">SHARE", "+>ACTIVE", ">FLOWS", ">PACKETS", ">BYTES", ">DROPS", "+SINCE", "+NODES", "+ERROR")
 }
 
 func backendRow(t *output.Table, b *api.PoolBackend, now time.Time) {
@@ -170,5 +172,22 @@ func backendRow(t *output.Table, b *api.PoolBackend, now time.Time) {
 		}
 	}
 	t.Row(b.Pool, b.Name, endpoint(&b.Backend), b.State, check, latency, strconv.Itoa(int(b.Weight)), output.Percent(b.Expected), optional(b.Active),
-		output.Count(b.Flows), output.Count(b.Packets), output.Bytes(b.Bytes), output.Count(b.Drops), since, failure)
+		output.Count(b.Flows), output.Count(b.Packets), output.Bytes(b.Bytes), output.Count(b.Drops), since, nodesText(b.Health), failure)
+}
+
+// nodesText is what each node of a cluster has found of a backend: "lb1=up lb2=down".
+// One that does not count is in parentheses.
+func nodesText(h *api.BackendHealth) string {
+	if h == nil {
+		return ""
+	}
+	var out []string
+	for _, n := range h.Nodes {
+		text := n.Node + "=" + n.State
+		if n.Ignored != "" {
+			text = "(" + text + ")"
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, " ")
 }

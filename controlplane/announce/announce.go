@@ -28,6 +28,9 @@ type Condition struct {
 	// process decides by a published generation, and interfaces have carrier.
 	Forwarding bool
 	Phase      Phase
+	// Unfit says that the node cannot reach most of the backends that other nodes
+	// of its cluster reach.
+	Unfit bool
 }
 
 // Reason says why a VIP is not announced. It is stable: metrics and the API
@@ -39,6 +42,7 @@ const (
 	Off           Reason = "off"            // the node has no [bgp], or the VIP says bgp = false
 	NotForwarding Reason = "not_forwarding" // the node could not forward
 	Draining      Reason = "draining"       // the node is taken out of service
+	Unfit         Reason = "unfit"          // other nodes of the cluster reach backends that the node does not
 	NoService     Reason = "no_service"     // no service has the VIP
 	NoBackends    Reason = "no_backends"    // too many services have no backend that serves; see model.Withdraw
 )
@@ -140,6 +144,8 @@ func (v *vip) withheld(b *model.BGP, c Condition) Reason {
 		return NotForwarding
 	case v.Announce.Withdraw == model.WithdrawNever:
 		return ""
+	case c.Unfit:
+		return Unfit
 	case v.services == 0:
 		return NoService
 	case len(v.starved) == v.services, v.Announce.Withdraw == model.WithdrawAny && len(v.starved) > 0:

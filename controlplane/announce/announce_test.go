@@ -52,6 +52,8 @@ func TestDecide(t *testing.T) {
 		"bgp = false":       {state(func(v *model.VIP) { v.Announce.BGP = false }), enabled(), with(1, 1), well, []VIP{{Address: one, Owned: true, Withheld: Off}}},
 		"arp = false":       {state(func(v *model.VIP) { v.AnswerARP = false }), enabled(), with(1, 1), well, []VIP{{Address: one}}},
 		"all, one starves":  {state(), enabled(), with(1, 0), well, []VIP{{Address: one, Owned: true}}},
+		"unfit":             {state(), enabled(), with(1, 1), Condition{Forwarding: true, Phase: InService, Unfit: true}, []VIP{{Address: one, Owned: true, Withheld: Unfit}}},
+		"unfit, never":      {state(withdraw(model.WithdrawNever)), enabled(), with(1, 1), Condition{Forwarding: true, Phase: InService, Unfit: true}, []VIP{{Address: one, Owned: true}}},
 		"all, both starve":  {state(), enabled(), with(0, 0), well, []VIP{{Address: one, Owned: true, Withheld: NoBackends, Starved: []string{"mail", "web"}}}},
 		"any, one starves":  {state(withdraw(model.WithdrawAny)), enabled(), with(1, 0), well, []VIP{{Address: one, Owned: true, Withheld: NoBackends, Starved: []string{"mail"}}}},
 		"any, none starves": {state(withdraw(model.WithdrawAny)), enabled(), with(1, 2), well, []VIP{{Address: one, Owned: true}}},

@@ -30,7 +30,7 @@ type VIPRoute struct {
 	Owned           bool     `json:"owned" doc:"Whether the node answers for it by ARP and neighbour discovery."`
 	Owner           string   `json:"owner,omitempty" doc:"The node of the cluster that answers for it, as this node sees it; left out where that is nobody or not known, and for a node that is alone."`
 	Announced       bool     `json:"announced" doc:"Whether BGP peers are told of it."`
-	Reason          string   `json:"reason,omitempty" enum:"off,not_forwarding,draining,no_service,no_backends" doc:"Why they are not; left out when they are."`
+	Reason          string   `json:"reason,omitempty" enum:"off,not_forwarding,draining,unfit,no_service,no_backends" doc:"Why they are not; left out when they are."`
 	Services        []string `json:"servicesWithoutBackends,omitempty" doc:"With the reason no_backends: the services that have none that is alive."`
 	Communities     []string `json:"communities"`
 	LocalPreference *uint32  `json:"localPreference,omitempty" doc:"Left out when none is named."`

@@ -107,6 +107,17 @@ type BackendHealth struct {
 	Last      time.Time `json:"last" doc:"When the last check ended."`
 	Checks    uint64    `json:"checks" doc:"Checks that have been made."`
 	Failures  uint64    `json:"failures" doc:"Those among them that failed."`
+
+	Nodes []NodeHealth `json:"nodes,omitempty" doc:"In a cluster, what each node has found that checks the backend; latency, error, last, checks and failures are those of the node that is asked."`
+}
+
+// NodeHealth is what one node of a cluster has found of a backend.
+type NodeHealth struct {
+	Node    string    `json:"node"`
+	State   string    `json:"state" enum:"up,down,unknown" doc:"Unknown until its first result."`
+	Since   time.Time `json:"since,omitzero" doc:"When it became so."`
+	Error   string    `json:"error,omitempty" doc:"Why it is down."`
+	Ignored string    `json:"ignored,omitempty" doc:"Why it does not count; left out where it does."`
 }
 
 func registerServices(r *Router, node ServiceProvider) {

@@ -47,6 +47,7 @@ type clusterRoom struct {
 // anything, so that a room can keep it from owning what others own. They are
 // closed in reverse, before what they are made of.
 var clusterRooms = []func(*Node) (clusterRoom, error){
+	openClusterHealth,
 	openOwner,
 	openApply,
 }

@@ -46,6 +46,7 @@ func (n *Node) checked(pool string, backends []api.Backend) {
 		}
 		if r, is := n.HealthResult(model.BackendKey{Pool: pool, Endpoint: netip.AddrPortFrom(addr, b.Port)}); is {
 			b.Health = healthOf(&r)
+			b.Health.Nodes = n.nodesOn(r.Key)
 		}
 	}
 }

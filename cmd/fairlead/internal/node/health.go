@@ -18,6 +18,7 @@ type checks struct {
 	node    *Node
 	checker *health.Checker
 	view    atomic.Pointer[hops]
+	divided *divided // nil when this node is alone
 }
 
 // hops are the link-layer ways to backends, as the data path has them.
@@ -27,8 +28,15 @@ type hops struct {
 }
 
 func newChecks(n *Node) (c *checks, err error) {
-	c = &checks{node: n}
-	c.checker, err = health.New(health.Config{Report: c.report, NextHop: c.nextHop, Log: n.log})
+	c = &checks{node: n, divided: n.divided}
+	report := c.report
+	if c.divided != nil {
+		report = c.divided.found
+	}
+	c.checker, err = health.New(health.Config{Report: report, Confirm: c.divided != nil, NextHop: c.nextHop, Log: n.log})
+	if c.divided != nil && err == nil {
+		c.divided.checks = c
+	}
 	return c, err
 }
 
@@ -59,6 +67,9 @@ func (c *checks) nextHop(backend netip.Addr) (health.Hop, bool) {
 // is otherwise than before.
 func (c *checks) follow(s *model.State) (changed bool) {
 	list := targets(s)
+	if c.divided != nil {
+		return c.divided.follow(list)
+	}
 	c.recall(list)
 	changed, err := c.checker.Set(list)
 	if err != nil {
@@ -95,20 +106,15 @@ func endpointText(e netip.AddrPort) string {
 
 var servingHealth = [...]serving.Health{health.Unknown: serving.Unknown, health.Up: serving.Up, health.Down: serving.Down}
 
-// HealthResults are the results of the health checks of all backends that are
-// checked, in the order of pools and endpoints.
-func (n *Node) HealthResults() []health.Result {
-	if n.checks == nil {
-		return nil
-	}
-	return n.checks.checker.Results()
-}
-
 // HealthResult is the result of the health checks of one backend; false when it
-// is not checked.
+// is not checked. In a cluster it is what the nodes have found together, and how the
+// checks of this one went, if it is one that checks the backend.
 func (n *Node) HealthResult(key model.BackendKey) (health.Result, bool) {
-	if n.checks == nil {
+	switch {
+	case n.checks == nil:
 		return health.Result{}, false
+	case n.checks.divided != nil:
+		return n.checks.divided.result(key)
 	}
 	return n.checks.checker.Result(key)
 }

@@ -75,7 +75,7 @@ func (c *checks) metricCheck(pool string, b *fib.Backend) *metrics.Check {
 	if c == nil {
 		return nil
 	}
-	r, ok := c.checker.Result(model.BackendKey{Pool: pool, Endpoint: netip.AddrPortFrom(b.Addr.Netip(), b.Port)})
+	r, ok := c.node.HealthResult(model.BackendKey{Pool: pool, Endpoint: netip.AddrPortFrom(b.Addr.Netip(), b.Port)})
 	if !ok {
 		return nil
 	}

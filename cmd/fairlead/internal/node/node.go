@@ -44,6 +44,7 @@ type Node struct {
 	recalled   map[model.BackendKey]health.Verdict // of the process before this one, until the first targets are set
 	announce   *announcer
 	cluster    *clustered // nil when the node is alone
+	divided    *divided   // health checks, in a cluster; nil when the node is alone
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
 	user       account
