@@ -69,7 +69,7 @@ func TestRecallHealth(t *testing.T) {
 		t.Errorf("the first image has %+v", first)
 	}
 	states := func() (out []health.State) {
-		for _, r := range n.HealthResults() {
+		for _, r := range n.checks.checker.Results() {
 			out = append(out, r.State)
 		}
 		return out
