@@ -193,11 +193,10 @@ func (n *Node) Unfit() string {
 	return n.divided.quorum.Unfit()
 }
 
-// fitness is told when Node.Unfit has changed.
-func (d *divided) fitness(string) {
-	if n := d.checks.node; n.announce != nil {
-		n.announce.poke()
-	}
+// fitness is told when Node.Unfit has changed. VIPs go to other nodes, and routers
+// are told of this one no more.
+func (d *divided) fitness(why string) {
+	d.checks.node.Impair("health", why)
 }
 
 // mostNamed is how many backends a condition names.

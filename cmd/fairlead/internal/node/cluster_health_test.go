@@ -1,6 +1,7 @@
 package node
 
 import (
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"fairlead/cluster/clustertest"
 	"fairlead/configs"
+	"fairlead/controlplane/api"
 	"fairlead/controlplane/health"
 	"fairlead/controlplane/model"
 	"fairlead/controlplane/serving"
@@ -91,13 +93,23 @@ func TestDividedChecks(t *testing.T) {
 	}
 	agree("all are up", 1, 12, names...)
 	n := nodes["b"]
+	until := func(ok func() bool, say func() string) {
+		t.Helper()
+		for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("not so after 20 s: " + say())
+			}
+		}
+	}
 	for i := range doors {
 		key := model.BackendKey{Pool: "web", Endpoint: state.Pools[0].Backends[i].Endpoint()}
-		r, ok := n.HealthResult(key)
-		said := n.nodesOn(key)
-		if !ok || r.State != health.Up || r.Type != model.CheckTCP || r.Since.IsZero() || len(said) != 1 || said[0].State != "up" || (len(r.Ways) > 0) != (said[0].Node == "b") {
-			t.Errorf("%v: %+v, by %+v", key, r, said)
-		}
+		var r health.Result
+		var said []api.NodeHealth
+		until(func() bool {
+			r, _ = n.HealthResult(key)
+			said = n.nodesOn(key)
+			return r.State == health.Up && r.Type == model.CheckTCP && !r.Since.IsZero() && len(said) == 1 && said[0].State == "up" && (len(r.Ways) > 0) == (said[0].Node == "b")
+		}, func() string { return fmt.Sprintf("%v: %+v, by %+v", key, r, said) })
 	}
 	world.Kill("c")
 	agree("all are up, by two nodes", 1, 12, "a", "b")
@@ -108,14 +120,13 @@ func TestDividedChecks(t *testing.T) {
 	doors[3].Close()
 	key := model.BackendKey{Pool: "web", Endpoint: state.Pools[0].Backends[3].Endpoint()}
 	for _, n := range nodes {
-		for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
-			r, _ := n.HealthResult(key)
-			if said := n.nodesOn(key); r.State == health.Down && len(said) == 3 && said[0].State == "down" && said[2].Error == "connection refused" {
-				break
-			} else if time.Now().After(deadline) {
-				t.Fatalf("%+v, by %+v", r, said)
-			}
-		}
+		var r health.Result
+		var said []api.NodeHealth
+		until(func() bool {
+			r, _ = n.HealthResult(key)
+			said = n.nodesOn(key)
+			return r.State == health.Down && len(said) == 3 && said[0].State == "down" && said[2].Error == "connection refused"
+		}, func() string { return fmt.Sprintf("%+v, by %+v", r, said) })
 	}
 	if list := n.divided.conditions(); len(list) != 0 || n.Unfit() != "" {
 		t.Errorf("%v, unfit %q", list, n.Unfit())
