@@ -124,9 +124,13 @@ func (s *Store) call(ctx context.Context, node string, request []byte) ([]byte, 
 func (s *Store) compare(node string) (moved int, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, comparePatience)
 	defer cancel()
+	s.mu.Lock()
+	s.comparing = node
+	s.mu.Unlock()
 	differed, moved, err := s.compareOnce(ctx, node)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.comparing = ""
 	s.stats.Compared++
 	if differed {
 		s.stats.Differed++

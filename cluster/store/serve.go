@@ -16,6 +16,9 @@ const (
 // errBusy says that a node has enough to do, and that others may have it, too.
 var errBusy = errors.New("too many large values are being sent")
 
+// errCrossed keeps two nodes from sending each other everything at once.
+var errCrossed = errors.New("this node is comparing itself with that one already")
+
 // serve answers the requests of peers.
 func (s *Store) serve(ctx context.Context, from string, m []byte) ([]byte, error) {
 	if s.ctx.Err() != nil {
@@ -71,6 +74,12 @@ func (s *Store) serveCompare(from string, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	s.clock.Heard(from, theirs.wall)
+	s.mu.Lock()
+	crossed := s.comparing == from && s.identity.Name() < from
+	s.mu.Unlock()
+	if crossed {
+		return nil, errCrossed
+	}
 	mine := s.own(true)
 	if mine.root == theirs.root {
 		mine.sums = nil
@@ -152,19 +161,26 @@ func (s *Store) servePush(from string, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	good, _ := s.verified(from, items)
+	good, bad := s.verified(from, items)
 	refused, err := s.take(from, good, true)
 	if err != nil {
 		return nil, err
 	}
 	s.count(func(st *Stats) { st.Pulled += uint64(len(good)) })
-	return appendUint(nil, 1, uint64(refused+len(items)-len(good))), nil
+	return appendUint(nil, 1, uint64(refused+len(bad))), nil
 }
 
 // verified are those items that their writers have written, and those that they
-// have not, or that this node does not take from anybody.
+// have not, or that this node does not take from anybody. What is here already
+// is neither.
 func (s *Store) verified(from string, items []*item) (good, bad []*item) {
 	for _, it := range items {
+		s.mu.Lock()
+		have := s.table.get(it.Key)
+		s.mu.Unlock()
+		if have != nil && have.hash == it.hash {
+			continue
+		}
 		if err := s.check(it); err != nil {
 			s.refuse(from, err)
 			bad = append(bad, it)

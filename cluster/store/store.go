@@ -92,20 +92,21 @@ type Store struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu       sync.Mutex
-	table    *table
-	id       storeID
-	seq      uint64 // of what has come last and is in the table
-	equals   history
-	mine     map[string]bool            // keys of this node alone, written since the start
-	floor    map[string]cluster.Version // of such keys: others have had this
-	reclaim  map[string]bool            // of such keys: to be written again
-	fetching map[string]bool
-	gone     map[string]bool      // nodes whose live entries are not kept
-	absent   map[string]time.Time // since when nodes with live entries are not there
-	ups      []string             // nodes to be compared with soon
-	unsaved  error                // why not all is on disk
-	stats    Stats
+	mu        sync.Mutex
+	table     *table
+	id        storeID
+	seq       uint64 // of what has come last and is in the table
+	equals    history
+	mine      map[string]bool            // keys of this node alone, written since the start
+	floor     map[string]cluster.Version // of such keys: others have had this
+	reclaim   map[string]bool            // of such keys: to be written again
+	fetching  map[string]bool
+	gone      map[string]bool      // nodes whose live entries are not kept
+	absent    map[string]time.Time // since when nodes with live entries are not there
+	ups       []string             // nodes to be compared with soon
+	comparing string               // the node that is compared with now
+	unsaved   error                // why not all is on disk
+	stats     Stats
 }
 
 var _ cluster.Store = (*Store)(nil)
