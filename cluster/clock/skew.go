@@ -105,13 +105,13 @@ func (c *Clock) Wrong() error {
 }
 
 // Adrift reports whether versions have been given or seen that others will not
-// accept: this node's clock was ahead, and is now what most others' are. Some
-// other node has to have said so.
+// accept for long: this node's clock was ahead by more than twice the limit, and
+// is now what most others' are. Some other node has to have said so.
 func (c *Clock) Adrift() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.skew()
-	return s.agree > 1 && s.agree > s.differ && span(c.last.Wall-c.wall().UnixMilli()) > c.limit
+	return s.agree > 1 && s.agree > s.differ && span(c.last.Wall-c.wall().UnixMilli()) > 2*c.limit
 }
 
 // Restart forgets what was given and seen, but for one version. It is for

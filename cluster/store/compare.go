@@ -147,7 +147,7 @@ func (s *Store) compare(node string) (moved int, err error) {
 }
 
 func (s *Store) compareOnce(ctx context.Context, node string) (differed bool, moved int, err error) {
-	mine := s.own(true)
+	mine := s.own()
 	sums := mine.sums
 	mine.sums = nil
 	sent := s.mono()

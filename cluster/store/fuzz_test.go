@@ -53,7 +53,7 @@ func FuzzGossip(f *testing.F) {
 
 func FuzzRequest(f *testing.F) {
 	_, s, it := fuzzed(f)
-	mine := s.own(false)
+	mine := s.own()
 	mine.seq = 1
 	f.Add(mine.encode(frame(kindCompare)))
 	f.Add(mine.encode(frame(kindDone)))
@@ -72,7 +72,7 @@ func FuzzRequest(f *testing.F) {
 
 func FuzzAnswer(f *testing.F) {
 	_, s, it := fuzzed(f)
-	f.Add(s.own(false).encode(nil))
+	f.Add(s.own().encode(nil))
 	f.Add(appendUint(appendWant(appendOffered(nil, it), want{"x", true}), offerMore, 1))
 	f.Fuzz(func(t *testing.T, m []byte) {
 		if st, err := readState(m); err == nil {

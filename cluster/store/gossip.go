@@ -95,11 +95,13 @@ func (s *Store) hear(m []byte) error {
 		return nil
 	}
 	s.mu.Lock()
-	busy := s.fetching[it.Key]
-	s.fetching[it.Key] = true
+	before := s.fetching[it.Key]
+	if it.newer(before) {
+		s.fetching[it.Key] = it
+	}
 	s.mu.Unlock()
-	if busy {
-		return nil // what comes of it is compared again
+	if before != nil {
+		return nil // whoever fetches that one sees it
 	}
 	select {
 	case s.fetches <- it:
@@ -159,10 +161,17 @@ func (s *Store) fetch() {
 	for {
 		select {
 		case it := <-s.fetches:
-			s.fetchFromAny(it)
-			s.mu.Lock()
-			delete(s.fetching, it.Key)
-			s.mu.Unlock()
+			for it != nil {
+				s.fetchFromAny(it)
+				s.mu.Lock()
+				last := s.fetching[it.Key]
+				if last == it {
+					delete(s.fetching, it.Key)
+					last = nil
+				}
+				s.mu.Unlock()
+				it = last
+			}
 		case <-s.ctx.Done():
 			return
 		}

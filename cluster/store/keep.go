@@ -161,7 +161,7 @@ func (s *Store) demote() {
 	if !s.clock.Adrift() {
 		return
 	}
-	limit := s.wall().Add(s.clock.Limit()).UnixMilli()
+	limit := s.wall().Add(2 * s.clock.Limit()).UnixMilli() // see clock.Adrift
 	var ahead []*item
 	last := cluster.Version{}
 	s.table.each(func(it *item) {

@@ -57,14 +57,15 @@ func (s *Store) answer(ctx context.Context, from string, m []byte) ([]byte, erro
 	return nil, &unknownError{m[0], m[1]}
 }
 
-// own is what this node says of what it has. Live things are not on disk, and are
-// not meant by durable.
-func (s *Store) own(sync bool) *state {
-	m := &state{durable: sync && s.ask(&request{kind: requestSync}) == nil, wall: s.wall()}
+// own is what this node says of what it has, and has on disk before it says so.
+// Live things are not meant by that.
+func (s *Store) own() *state {
+	m := &state{wall: s.wall()}
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	m.root, m.sums = s.table.digest()
 	m.store, m.seq = s.id, s.seq
+	s.mu.Unlock()
+	m.durable = s.ask(&request{kind: requestSync}) == nil
 	return m
 }
 
@@ -80,7 +81,7 @@ func (s *Store) serveCompare(from string, body []byte) ([]byte, error) {
 	if crossed {
 		return nil, errCrossed
 	}
-	mine := s.own(true)
+	mine := s.own()
 	if mine.root == theirs.root {
 		mine.sums = nil
 		if theirs.durable {

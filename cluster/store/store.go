@@ -100,12 +100,12 @@ type Store struct {
 	mine      map[string]bool            // keys of this node alone, written since the start
 	floor     map[string]cluster.Version // of such keys: others have had this
 	reclaim   map[string]bool            // of such keys: to be written again
-	fetching  map[string]bool
-	gone      map[string]bool      // nodes whose live entries are not kept
-	absent    map[string]time.Time // since when nodes with live entries are not there
-	ups       []string             // nodes to be compared with soon
-	comparing string               // the node that is compared with now
-	unsaved   error                // why not all is on disk
+	fetching  map[string]*item           // by key: the last that was announced
+	gone      map[string]bool            // nodes whose live entries are not kept
+	absent    map[string]time.Time       // since when nodes with live entries are not there
+	ups       []string                   // nodes to be compared with soon
+	comparing string                     // the node that is compared with now
+	unsaved   error                      // why not all is on disk
 	stats     Stats
 }
 
@@ -130,7 +130,7 @@ func Open(c Config) (*Store, error) {
 		requests: make(chan *request, 256), incoming: make(chan []byte, 4096), fetches: make(chan *item, 1024),
 		wake: make(chan struct{}, 1), serving: make(chan struct{}, maxServing), synced: make(chan struct{}), opened: time.Now(),
 		table: newTable(), mine: map[string]bool{}, floor: map[string]cluster.Version{}, reclaim: map[string]bool{},
-		fetching: map[string]bool{}, gone: map[string]bool{}, absent: map[string]time.Time{},
+		fetching: map[string]*item{}, gone: map[string]bool{}, absent: map[string]time.Time{},
 	}
 	s.stats.Refused = map[Reason]uint64{}
 	f, err := s.openFolder()

@@ -86,6 +86,7 @@ func TestWritesThatAreRefused(t *testing.T) {
 
 // TestLarge: what does not fit into gossip is announced, and fetched.
 func TestLarge(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(c *Config) { c.Interval = time.Hour }, "a", "b", "c", "d")
 	for _, s := range r.nodes {
 		<-s.Synced()
@@ -176,6 +177,7 @@ func TestSynced(t *testing.T) {
 // TestWatch: what is there first, then changes in order; one who is slow sees the
 // last of a key and holds up nobody.
 func TestWatch(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, nil, "a", "b")
 	a, b := r.nodes["a"], r.nodes["b"]
 	put(t, a, "setting/1", "1")

@@ -83,6 +83,7 @@ const day = 24 * time.Hour
 // TestAwayForLong: a node that comes back after the tombstones are gone does not
 // bring back what was deleted, and brings what was written on it meanwhile.
 func TestAwayForLong(t *testing.T) {
+	t.Parallel()
 	c := newTimes()
 	r := newRig(t, c.tune, "a", "b", "c")
 	put(t, r.nodes["a"], "setting/deleted", "1")
@@ -187,6 +188,7 @@ func TestWrongClock(t *testing.T) {
 // TestClockWasAhead: what a node wrote while it was alone with a wrong clock does
 // not win for ever, and is not lost.
 func TestClockWasAhead(t *testing.T) {
+	t.Parallel()
 	c := newTimes()
 	r := newRig(t, c.tune, "a", "b", "c")
 	put(t, r.nodes["a"], "setting/both", "right")
@@ -231,6 +233,7 @@ func TestClockWasAhead(t *testing.T) {
 // TestOwnThingsAfterClockWentBack: what a node alone writes is written again when
 // others have something later from before its start.
 func TestOwnThingsAfterClockWentBack(t *testing.T) {
+	t.Parallel()
 	c := newTimes()
 	r := newRig(t, c.tune, "a", "b")
 	c.set("a", 2*time.Hour)
@@ -266,6 +269,7 @@ func TestOwnThingsAfterClockWentBack(t *testing.T) {
 
 // TestLiveGoesWithItsNode: some time after the node, and comes back with it.
 func TestLiveGoesWithItsNode(t *testing.T) {
+	t.Parallel()
 	r := newRig(t, func(c *Config) { c.LiveKept = 20 * time.Millisecond }, "a", "b", "c")
 	put(t, r.nodes["a"], "live/a/x", "1")
 	put(t, r.nodes["a"], "node/a/x", "1")
