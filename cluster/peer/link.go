@@ -143,6 +143,7 @@ func (p *Peers) answer(l *link) error { return writeHello(l.tls, p.hello("")) }
 
 // refuse tells the dialer why its connection is not taken, and returns why.
 func (p *Peers) refuse(l *link, code string, why error) error {
+	p.count.refused(code)
 	h := p.hello("")
 	h.Refused, h.Why = code, why.Error()
 	if err := writeHello(l.tls, h); err == nil {
@@ -152,7 +153,6 @@ func (p *Peers) refuse(l *link, code string, why error) error {
 		var rest [1]byte
 		l.tls.Read(rest[:])
 	}
-	p.count.refused(code)
 	return &refusal{l.hello.Node, code, why}
 }
 
@@ -171,21 +171,24 @@ func dialTCP(ctx context.Context, addr netip.AddrPort) (net.Conn, error) {
 	return d.DialContext(ctx, "tcp", addr.String())
 }
 
-// stranger says what speaks against a node that dials: it has the name of this
-// node or of a member with another key.
+// stranger says what speaks against a node that dials: it is this node itself, or
+// it has the name of this node or of a member with another key. A visitor is
+// told so by whom it asks, who may see further.
 func (p *Peers) stranger(l *link) (code string, err error) {
-	if l.hello.Node == p.name {
-		if l.key.Equal(p.cfg.Identity.PublicKey()) {
-			return refusedSelf, errors.New("it is this node itself")
-		}
-		return refusedTaken, fmt.Errorf("the name is this node's, whose key is another one: every node needs a name of its own")
-	}
-	r := p.remote(l.hello.Node)
-	if r == nil {
+	switch {
+	case l.hello.Node == p.name && l.hello.Boot == p.boot:
+		return refusedSelf, errors.New("it is this node itself")
+	case l.hello.Use == useVisit:
 		return "", nil
+	case l.hello.Node == p.name && l.key.Equal(p.cfg.Identity.PublicKey()):
+		return refusedTaken, errors.New("the name is this node's, and so is the key: the state directory has been copied; remove it on one of the two")
+	case l.hello.Node == p.name:
+		return refusedTaken, errors.New("the name is this node's, whose key is another one: every node needs a name of its own")
 	}
-	if has := r.keyOf(); has != nil && !l.key.Equal(has) {
-		return refusedTaken, fmt.Errorf("the name is that of a node with another key, which is up: every node needs a name of its own; if that node has been made anew, this passes when the old one is taken for dead")
+	if r := p.remote(l.hello.Node); r != nil {
+		if has := r.keyOf(); has != nil && !l.key.Equal(has) {
+			return refusedTaken, errors.New("the name is that of a node with another key, which is up: every node needs a name of its own; if that node has been made anew, this passes when the old one is taken for dead")
+		}
 	}
 	return "", nil
 }

@@ -159,6 +159,7 @@ func TestBothDial(t *testing.T) {
 // TestLateNameDials says that a node which only the other one can reach is
 // reached, too.
 func TestLateNameDials(t *testing.T) {
+	t.Parallel()
 	a, b := newNode(t, newIdentity(t, "a", clusterKey), nil), newNode(t, newIdentity(t, "b", clusterKey), nil)
 	blocked := b.info
 	r := newRelay(t, b.addr)
@@ -202,6 +203,7 @@ func TestReconnects(t *testing.T) {
 // TestHalfOpen has the network swallow everything, as it does when the other
 // node loses power: TCP would not notice for many minutes.
 func TestHalfOpen(t *testing.T) {
+	t.Parallel()
 	a, b := newNode(t, newIdentity(t, "a", clusterKey), nil), newNode(t, newIdentity(t, "b", clusterKey), nil)
 	r := newRelay(t, b.addr)
 	b.info.Stream = r.addr()
@@ -240,6 +242,7 @@ func TestHalfOpen(t *testing.T) {
 
 // TestIdleLives has nothing to say for longer than silence is allowed.
 func TestIdleLives(t *testing.T) {
+	t.Parallel()
 	a, b := pair(t)
 	s := a.remote("b").session.Load()
 	read := s.link.conn.read.Load()
@@ -255,6 +258,7 @@ func TestIdleLives(t *testing.T) {
 // TestRestart has a node start again at another address, and with the same name
 // and key.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	id := newIdentity(t, "b", clusterKey)
 	a := newNode(t, newIdentity(t, "a", clusterKey), nil)
 	first := newNode(t, id, nil)

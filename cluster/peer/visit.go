@@ -13,8 +13,8 @@ import (
 type Visit struct{ s *session }
 
 // Dial connects to whichever node of the cluster takes streams at an address.
-// ErrSelf says that it is this node; ErrNameTaken that another node, which is up,
-// has this node's name.
+// ErrSelf says that it is this node. That another node has this node's name does
+// not keep it from asking.
 func (p *Peers) Dial(ctx context.Context, addr netip.AddrPort) (*Visit, error) {
 	if !p.enter() {
 		return nil, errClosing

@@ -321,3 +321,26 @@ func numbered(from string, n int) []string {
 	}
 	return out
 }
+
+func netipOf(a net.Addr) netip.AddrPort { return netip.MustParseAddrPort(a.String()) }
+
+func ipOf(i int) string { return fmt.Sprintf("198.18.%d.%d", i>>8&255, i&255) }
+
+// fakeConn is a connection that has an address and can be closed.
+type fakeConn struct {
+	net.Conn
+	addr   string
+	closed bool
+}
+
+func (c *fakeConn) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(c.addr))
+}
+func (c *fakeConn) Close() error { c.closed = true; return nil }
+
+// sayAgain has the node log what it has logged in the last minute already.
+func (n *node) sayAgain() {
+	n.said.mu.Lock()
+	defer n.said.mu.Unlock()
+	n.said.at = nil
+}
