@@ -19,16 +19,12 @@ const (
 type outbox struct {
 	mu       sync.Mutex
 	waiting  []byte
-	sending  bool
 	closed   bool
 	messages uint64
 	wake     chan struct{}
-	empty    chan struct{} // told when everything has been sent
 }
 
-func newOutbox() *outbox {
-	return &outbox{wake: make(chan struct{}, 1), empty: make(chan struct{}, 1)}
-}
+func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
 
 // put has a message wait. It does not block.
 func (o *outbox) put(topic cluster.Topic, body []byte) error {
@@ -58,24 +54,22 @@ func (o *outbox) take(done []byte) []byte {
 	if cap(done) > keptBuffer {
 		done = nil
 	}
-	o.waiting, o.sending = done[:0], len(out) > 0
-	if !o.sending {
-		notify(o.empty)
-	}
+	o.waiting = done[:0]
 	return out
 }
 
+// seal takes no more messages; those that wait may still be taken.
+func (o *outbox) seal() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+}
+
+// close takes no more messages, and drops those that wait.
 func (o *outbox) close() {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.closed, o.waiting = true, nil
-}
-
-// idle says whether there is nothing to send.
-func (o *outbox) idle() bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.closed || len(o.waiting) == 0 && !o.sending
 }
 
 // state is how many messages were put, and how many bytes wait.

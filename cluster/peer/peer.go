@@ -33,7 +33,7 @@ type Config struct {
 }
 
 // flushTime is how long Close waits for messages that are on their way.
-const flushTime = 500 * time.Millisecond
+const flushTime = time.Second
 
 // checkEvery is how often sessions are looked after.
 const checkEvery = 200 * time.Millisecond
@@ -115,7 +115,7 @@ func (p *Peers) Start(members cluster.Members) error {
 	return nil
 }
 
-// Close ends all connections. What has been sent has half a second to leave.
+// Close ends all connections. What has been sent has a second to arrive.
 func (p *Peers) Close() error {
 	p.mu.Lock()
 	if p.closed {
@@ -127,7 +127,9 @@ func (p *Peers) Close() error {
 	unwatch := p.unwatch
 	open := make([]*session, 0, len(p.sessions))
 	for s := range p.sessions {
-		open = append(open, s)
+		if !s.plain() {
+			open = append(open, s)
+		}
 	}
 	p.mu.Unlock()
 	if unwatch != nil {
@@ -140,7 +142,10 @@ func (p *Peers) Close() error {
 	until, stop := context.WithTimeout(p.ctx, flushTime)
 	defer stop()
 	for _, s := range open {
-		s.flush(until)
+		close(s.finish)
+	}
+	for _, s := range open {
+		s.await(until)
 	}
 	p.cancel(errClosing)
 	p.wg.Wait()

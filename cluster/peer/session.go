@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,8 @@ type session struct {
 	ctx    context.Context // ends with the session
 	cancel context.CancelCauseFunc
 
+	finish   chan struct{} // closed when this node ends
+	finished chan struct{} // closed when all messages have been read after that
 	ready    chan struct{} // closed when mux is there
 	mux      *yamux.Session
 	answered chan struct{} // of the other node, under way
@@ -62,6 +65,7 @@ type session struct {
 func (p *Peers) newSession(l *link) *session {
 	s := &session{
 		p: p, link: l, name: l.hello.Node, since: time.Now(), out: newOutbox(), ready: make(chan struct{}),
+		finish: make(chan struct{}), finished: make(chan struct{}),
 		calls: make(chan struct{}, maxCalls), answered: make(chan struct{}, maxCalls),
 	}
 	s.lastCall.Store(now())
@@ -153,22 +157,27 @@ func (s *session) write() {
 		}
 		select {
 		case <-s.out.wake:
+		case <-s.finish:
+			s.out.seal()
+			if batch = s.out.take(batch); writeChunks(stream, batch) == nil {
+				stream.Close()
+				stream.SetReadDeadline(time.Now().Add(flushTime))
+				stream.Read(make([]byte, 1)) // its end says that all of it has been read
+			}
+			close(s.finished)
+			return
 		case <-s.ctx.Done():
 			return
 		}
 	}
 }
 
-// flush waits until all messages are on their way, or time is up.
-func (s *session) flush(until context.Context) {
-	for !s.out.idle() {
-		select {
-		case <-s.out.empty:
-		case <-s.ctx.Done():
-			return
-		case <-until.Done():
-			return
-		}
+// await waits until the other node has read all messages, when this one ends.
+func (s *session) await(until context.Context) {
+	select {
+	case <-s.finished:
+	case <-s.ctx.Done():
+	case <-until.Done():
 	}
 }
 
@@ -216,6 +225,9 @@ func (s *session) listen(stream *yamux.Stream) {
 	}
 	for {
 		_, body, err := f.next(want)
+		if err == io.EOF { // between two messages: the node is about to end
+			return
+		}
 		if err != nil {
 			s.end(fmt.Errorf("messages of the node: %w", err))
 			return
