@@ -125,7 +125,7 @@ func (s *Store) compare(node string) (moved int, err error) {
 	ctx, cancel := context.WithTimeout(s.ctx, comparePatience)
 	defer cancel()
 	s.mu.Lock()
-	s.comparing = node
+	s.comparing, s.yields = node, false
 	s.mu.Unlock()
 	differed, moved, err := s.compareOnce(ctx, node)
 	s.mu.Lock()
@@ -180,6 +180,12 @@ func (s *Store) compareOnce(ctx context.Context, node string) (differed bool, mo
 	}
 	clean := true
 	for group := range slices.Chunk(differ, exchangeBuckets) {
+		s.mu.Lock()
+		yields := s.yields
+		s.mu.Unlock()
+		if yields {
+			return true, moved, errCrossed
+		}
 		n, ok, err := s.exchange(ctx, node, theirs.store, group)
 		moved += n
 		if err != nil {

@@ -16,8 +16,9 @@ const (
 // errBusy says that a node has enough to do, and that others may have it, too.
 var errBusy = errors.New("too many large values are being sent")
 
-// errCrossed keeps two nodes from sending each other everything at once.
-var errCrossed = errors.New("this node is comparing itself with that one already")
+// errCrossed keeps two nodes from sending each other everything at once: the one
+// whose name is the first goes on.
+var errCrossed = errors.New("the other node is comparing itself with this one already")
 
 // serve answers the requests of peers.
 func (s *Store) serve(ctx context.Context, from string, m []byte) ([]byte, error) {
@@ -76,9 +77,11 @@ func (s *Store) serveCompare(from string, body []byte) ([]byte, error) {
 	}
 	s.clock.Heard(from, theirs.wall)
 	s.mu.Lock()
-	crossed := s.comparing == from && s.identity.Name() < from
+	crossed := s.comparing == from
+	first := s.identity.Name() < from
+	s.yields = s.yields || crossed && !first
 	s.mu.Unlock()
-	if crossed {
+	if crossed && first {
 		return nil, errCrossed
 	}
 	mine := s.own()

@@ -105,6 +105,7 @@ type Store struct {
 	absent    map[string]time.Time       // since when nodes with live entries are not there
 	ups       []string                   // nodes to be compared with soon
 	comparing string                     // the node that is compared with now
+	yields    bool                       // that one compares itself with this one, and goes first
 	unsaved   error                      // why not all is on disk
 	stats     Stats
 }
