@@ -19,7 +19,8 @@ const (
 	callPatience    = 20 * time.Second       // for one message of it
 	soon            = 200 * time.Millisecond // to the next one, when there was a difference
 	exchangeBuckets = 64                     // in one request
-	aloneAfter      = 5 * time.Second        // with nobody there
+	joinPatience    = 5 * time.Second        // for a node to look for others
+	aloneAfter      = 500 * time.Millisecond // from then on, with nobody there
 	syncPatience    = 30 * time.Second       // with somebody there, who does not answer
 )
 
@@ -38,7 +39,8 @@ func (s *Store) up(node string) {
 
 // reconcile is the goroutine that compares.
 func (s *Store) reconcile() {
-	done := false
+	done, joining := false, s.joined()
+	var joined time.Time
 	failing := time.Duration(0)
 	for {
 		wait := s.Interval/2 + rand.N(s.Interval)
@@ -58,7 +60,7 @@ func (s *Store) reconcile() {
 		if !done {
 			wait = min(wait, soon)
 		}
-		s.settle(done)
+		s.settle(done, joined)
 		s.mu.Lock()
 		more := len(s.ups) > 0
 		s.mu.Unlock()
@@ -69,6 +71,8 @@ func (s *Store) reconcile() {
 		select {
 		case <-timer.C:
 		case <-s.wake:
+		case <-joining:
+			joining, joined = nil, time.Now()
 		case <-s.ctx.Done():
 			timer.Stop()
 			return
@@ -77,17 +81,38 @@ func (s *Store) reconcile() {
 	}
 }
 
-// settle closes synced as soon as there is nothing to wait for.
-func (s *Store) settle(done bool) {
+// settle closes synced as soon as there is nothing to wait for. joined is when
+// the node had looked for others, zero before.
+func (s *Store) settle(done bool, joined time.Time) {
 	select {
 	case <-s.synced:
 		return
 	default:
 	}
-	since := time.Since(s.opened)
-	if done || since > syncPatience || since > aloneAfter && len(s.serves()) == 0 {
-		close(s.synced)
+	switch {
+	case done:
+	case joined.IsZero():
+		return
+	case time.Since(joined) > syncPatience:
+		s.Log.Warn("no other node could be compared with: this node goes on with what it has")
+	case time.Since(joined) > aloneAfter && len(s.serves()) == 0:
+	default:
+		return
 	}
+	close(s.synced)
+}
+
+// joined is closed when the node has looked for others.
+func (s *Store) joined() <-chan struct{} {
+	if s.Joined != nil {
+		return s.Joined
+	}
+	c := make(chan struct{})
+	s.running.Go(func() {
+		sleep(s.ctx, joinPatience)
+		close(c)
+	})
+	return c
 }
 
 // next is the node to compare with, "" when there is none.

@@ -48,6 +48,10 @@ type Config struct {
 	MaxBytes      int           // of all entries
 	ClockLimit    time.Duration // how far the clocks of nodes may be apart
 
+	// Joined is closed when the node has looked for others: who is not there then is
+	// not waited for. nil: it is looking for some seconds after Open.
+	Joined <-chan struct{}
+
 	Wall func() time.Time     // nil: time.Now
 	Mono func() time.Duration // nil: since the store was opened
 

@@ -166,12 +166,20 @@ func TestSynced(t *testing.T) {
 	if get(c, "x") != "1" {
 		t.Fatal("synced, and x is not here")
 	}
-	alone := newRig(t, nil, "only")
+	joined := make(chan struct{})
+	alone := newRig(t, func(c *Config) { c.Joined = joined }, "only")
 	select {
 	case <-alone.nodes["only"].Synced():
-	case <-time.After(aloneAfter + 20*time.Second):
+		t.Fatal("it has not looked for others yet")
+	case <-time.After(2 * aloneAfter):
+	}
+	close(joined)
+	select {
+	case <-alone.nodes["only"].Synced():
+	case <-time.After(20 * time.Second):
 		t.Fatal("nobody is there, and that is not found out")
 	}
+	<-newRig(t, nil, "only").nodes["only"].Synced() // by itself
 }
 
 // TestWatch: what is there first, then changes in order; one who is slow sees the

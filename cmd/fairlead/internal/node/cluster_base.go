@@ -81,7 +81,8 @@ func (n *Node) openClusterBase(c *clustered) error {
 		answer, err := visit.Call(ctx, topic, request)
 		return visit.Node(), answer, err
 	})
-	shared, err := store.Open(store.Config{Dir: filepath.Join(dir, "store"), Identity: id, Members: members, Peers: peers, Log: c.Log})
+	joined := make(chan struct{})
+	shared, err := store.Open(store.Config{Dir: filepath.Join(dir, "store"), Identity: id, Members: members, Peers: peers, Joined: joined, Log: c.Log})
 	if err != nil {
 		return err
 	}
@@ -89,6 +90,7 @@ func (n *Node) openClusterBase(c *clustered) error {
 	c.Identity, c.Members, c.Peers, c.Store = id, members, peers, shared
 	c.gossip, c.streams, c.shared = members, peers, shared
 	c.join = func(ctx context.Context) error {
+		defer close(joined)
 		if err := peers.Start(members); err != nil {
 			return err
 		}
