@@ -7,11 +7,10 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net"
 	"time"
 
 	"fairlead/cluster"
-
-	"github.com/hashicorp/yamux"
 )
 
 // largeRequest is from what length on requests share maxLarge bytes of memory.
@@ -80,7 +79,7 @@ func (s *session) gone() error {
 	return fmt.Errorf("%w: %q: %w", cluster.ErrUnreachable, s.name, why)
 }
 
-func (s *session) exchange(ctx context.Context, stream *yamux.Stream, topic cluster.Topic, request []byte) ([]byte, error) {
+func (s *session) exchange(ctx context.Context, stream net.Conn, topic cluster.Topic, request []byte) ([]byte, error) {
 	head := make([]byte, 0, 1+requestHead+len(topic)+min(len(request), chunk))
 	head = append(head, streamCall, byte(len(topic)))
 	head = binary.BigEndian.AppendUint32(head, timeLeft(ctx))
@@ -107,7 +106,7 @@ func timeLeft(ctx context.Context) uint32 {
 	return uint32(min(max(time.Until(deadline).Milliseconds(), 1), math.MaxUint32))
 }
 
-func (s *session) readAnswer(stream *yamux.Stream) ([]byte, error) {
+func (s *session) readAnswer(stream net.Conn) ([]byte, error) {
 	var head [answerHead]byte
 	if _, err := io.ReadFull(stream, head[:]); err != nil {
 		return nil, err
@@ -134,7 +133,7 @@ func (s *session) readAnswer(stream *yamux.Stream) ([]byte, error) {
 }
 
 // answer answers a call of the other node.
-func (s *session) answer(stream *yamux.Stream) {
+func (s *session) answer(stream net.Conn) {
 	var head [requestHead]byte
 	if _, err := io.ReadFull(stream, head[:]); err != nil {
 		return
@@ -206,14 +205,14 @@ func (s *session) answer(stream *yamux.Stream) {
 
 // decline answers a call whose request has not been read. The caller listens when
 // it has sent all of it, and so it is read, and thrown away.
-func decline(stream *yamux.Stream, outcome byte, length uint32) {
+func decline(stream net.Conn, outcome byte, length uint32) {
 	reply(stream, outcome, nil)
 	stream.SetReadDeadline(time.Now().Add(answerTime))
 	io.CopyN(io.Discard, stream, int64(length))
 }
 
 // reply writes an answer. When it does not arrive, nobody waits for it.
-func reply(stream *yamux.Stream, outcome byte, body []byte) {
+func reply(stream net.Conn, outcome byte, body []byte) {
 	stream.SetWriteDeadline(time.Now().Add(answerTime))
 	head := make([]byte, 0, answerHead+min(len(body), chunk))
 	head = append(head, outcome)

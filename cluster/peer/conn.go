@@ -24,6 +24,7 @@ type watchedConn struct {
 	net.Conn
 	lastRead      atomic.Int64 // see now
 	read, written atomic.Uint64
+	writes        atomic.Uint64
 }
 
 func watch(c net.Conn) *watchedConn {
@@ -45,6 +46,7 @@ func (c *watchedConn) Read(b []byte) (int, error) {
 func (c *watchedConn) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	c.written.Add(uint64(n))
+	c.writes.Add(1)
 	return n, err
 }
 
