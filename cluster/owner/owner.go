@@ -252,7 +252,7 @@ func (r *Room) decide() time.Duration {
 	}
 	now := time.Now()
 	r.mu.Lock()
-	if r.started.IsZero() {
+	if r.started.IsZero() || r.closed {
 		r.mu.Unlock()
 		return idle
 	}
