@@ -133,6 +133,7 @@ func (r *Room) onReturned(ctx context.Context, from string, request []byte) ([]b
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.round++
+	r.renew = true // they have answered for its VIPs
 	r.poke()
 	return json.Marshal(willSay{r.round})
 }

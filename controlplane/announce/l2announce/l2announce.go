@@ -61,6 +61,10 @@ type Config struct {
 	// Detect has others asked for the address whenever it is announced, but for
 	// the first time, and tells of those who claim it.
 	Detect bool
+	// Grace is how long a claim is believed to be that of a node that takes over
+	// and of which it has not been heard yet: whoever claims an address is told of
+	// when it is still this node's after that.
+	Grace time.Duration
 	// Log may be nil.
 	Log *slog.Logger
 }
@@ -80,6 +84,7 @@ type Announcer struct {
 	mu        sync.Mutex // guards what follows
 	owned     map[netip.Addr]*address
 	rivals    map[netip.Addr]*address // those that somebody else claims, too
+	claimed   map[netip.Addr]*address // those that somebody has claimed just now
 	queues    schedule
 	ports     []port
 	macs      map[[6]byte]bool // of all ports: our own voice
@@ -104,6 +109,7 @@ type address struct {
 	announced int   // rounds since it became ours or was to be announced anew
 	last      time.Time
 	rival     *Conflict // nil: nobody else claims it
+	claim     *Conflict // by whom it was claimed just now; nil: by nobody
 }
 
 // Start begins to announce, in the network namespace of the calling thread. No
@@ -117,7 +123,7 @@ func Start(ctx context.Context, cfg Config) (*Announcer, error) {
 	}
 	a := &Announcer{
 		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}),
-		owned: make(map[netip.Addr]*address), rivals: make(map[netip.Addr]*address), idleSince: time.Now(),
+		owned: make(map[netip.Addr]*address), rivals: make(map[netip.Addr]*address), claimed: make(map[netip.Addr]*address), idleSince: time.Now(),
 	}
 	var err error
 	if a.socket, err = newSender(); err != nil {
@@ -187,6 +193,7 @@ func (a *Announcer) SetAddresses(addrs []Address) {
 			a.queues.remove(one)
 			delete(a.owned, addr)
 			delete(a.rivals, addr)
+			delete(a.claimed, addr)
 		}
 	}
 	a.poke()
@@ -230,14 +237,17 @@ func (a *Announcer) SetActive(active bool) {
 }
 
 // Renew has all addresses announced as if they had just become this node's:
-// somebody else may have announced them since.
+// somebody else may have announced them since, and does so no longer.
 func (a *Announcer) Renew() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	now := time.Now()
 	for _, one := range a.owned {
+		one.rival, one.claim = nil, nil
 		a.again(one, now)
 	}
+	clear(a.rivals)
+	clear(a.claimed)
 	a.poke()
 }
 

@@ -21,6 +21,9 @@ const (
 	// unfitAfter is how long the node may be without a data process before its
 	// VIPs go to others: one that stands by takes over in less.
 	unfitAfter = 300 * time.Millisecond
+	// takenBy is how long it may take to hear of a node that has taken a VIP over,
+	// from when it says so on the segment.
+	takenBy = 3 * time.Second
 	// handOver is how long others may take to take over what this node leaves.
 	handOver = 2 * time.Second
 )

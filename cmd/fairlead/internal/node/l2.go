@@ -41,6 +41,9 @@ func (n *Node) startAnnouncing(ctx context.Context) error {
 		Place: l2announce.Place(c.Interfaces), Repeat: c.Repeat, RepeatInterval: c.RepeatInterval,
 		Refresh: c.Refresh, Rate: c.Rate, Detect: c.DetectConflicts, Log: n.log,
 	}
+	if n.ownership.cluster != nil {
+		l2.Grace = takenBy
+	}
 	for _, i := range n.cfg.Interfaces {
 		l2.Interfaces = append(l2.Interfaces, l2announce.Interface{Name: i.Name, MAC: i.MAC})
 	}
