@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -38,10 +39,10 @@ func ownerVIPs(rack *lab.Rack) (vips []netip.Addr) {
 	return vips
 }
 
-// ownerText is the configuration of each node.
-func ownerText(rack *lab.Rack, _ int) string {
+// ownerText is the configuration of a node that pins its programs below a path.
+func ownerText(rack *lab.Rack, pins string) string {
 	c := rig.Config{
-		Options: "[arp]\nrepeat_interval = \"200ms\"\n", Interfaces: []rig.Interface{{Name: "eth0"}},
+		PinPath: pins, Options: "[arp]\nrepeat_interval = \"200ms\"\n", Interfaces: []rig.Interface{{Name: "eth0"}},
 		Pools: []rig.Pool{{Name: "four"}, {Name: "six"}},
 	}
 	for _, b := range rack.Backends {
@@ -62,7 +63,10 @@ func ownerText(rack *lab.Rack, _ int) string {
 
 func newOwnersWorld(t *testing.T) *ownersWorld {
 	t.Helper()
-	w := &ownersWorld{clusterWorld: newClusterWorld(t, 3, lab.Config{Backends: 3}, ownerText)}
+	pins := filepath.Dir((&world{t: t}).bpffs())
+	w := &ownersWorld{clusterWorld: newClusterWorld(t, 3, lab.Config{Backends: 3}, func(rack *lab.Rack, i int) string {
+		return ownerText(rack, filepath.Join(pins, rack.Balancers[i].Name))
+	})}
 	w.vips = ownerVIPs(w.Rack)
 	for _, b := range w.Backends {
 		w.must(rig.Own(b, w.vips...))

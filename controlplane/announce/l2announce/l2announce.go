@@ -61,9 +61,9 @@ type Config struct {
 	// Detect has others asked for the address whenever it is announced, but for
 	// the first time, and tells of those who claim it.
 	Detect bool
-	// Grace is how long a claim is believed to be that of a node that takes over
-	// and of which it has not been heard yet: whoever claims an address is told of
-	// when it is still this node's after that.
+	// Grace is how long an address may be claimed by others before they are told of
+	// as a conflict: where nodes take addresses over from each other, the one before
+	// and the one after claim it for a moment.
 	Grace time.Duration
 	// Log may be nil.
 	Log *slog.Logger
@@ -84,7 +84,6 @@ type Announcer struct {
 	mu        sync.Mutex // guards what follows
 	owned     map[netip.Addr]*address
 	rivals    map[netip.Addr]*address // those that somebody else claims, too
-	claimed   map[netip.Addr]*address // those that somebody has claimed just now
 	queues    schedule
 	ports     []port
 	macs      map[[6]byte]bool // of all ports: our own voice
@@ -109,7 +108,7 @@ type address struct {
 	announced int   // rounds since it became ours or was to be announced anew
 	last      time.Time
 	rival     *Conflict // nil: nobody else claims it
-	claim     *Conflict // by whom it was claimed just now; nil: by nobody
+	claim     *Conflict // who has claimed it for less than the grace; nil: nobody
 }
 
 // Start begins to announce, in the network namespace of the calling thread. No
@@ -123,7 +122,7 @@ func Start(ctx context.Context, cfg Config) (*Announcer, error) {
 	}
 	a := &Announcer{
 		cfg: cfg, wake: make(chan struct{}, 1), done: make(chan struct{}),
-		owned: make(map[netip.Addr]*address), rivals: make(map[netip.Addr]*address), claimed: make(map[netip.Addr]*address), idleSince: time.Now(),
+		owned: make(map[netip.Addr]*address), rivals: make(map[netip.Addr]*address), idleSince: time.Now(),
 	}
 	var err error
 	if a.socket, err = newSender(); err != nil {
@@ -193,7 +192,6 @@ func (a *Announcer) SetAddresses(addrs []Address) {
 			a.queues.remove(one)
 			delete(a.owned, addr)
 			delete(a.rivals, addr)
-			delete(a.claimed, addr)
 		}
 	}
 	a.poke()
@@ -247,7 +245,6 @@ func (a *Announcer) Renew() {
 		a.again(one, now)
 	}
 	clear(a.rivals)
-	clear(a.claimed)
 	a.poke()
 }
 

@@ -92,7 +92,7 @@ func (a *Announcer) sendDue(spending *budget) time.Duration {
 	defer a.mu.Unlock()
 	for {
 		now := time.Now()
-		next := min(a.forgetRivals(now), a.believeClaims(now))
+		next := a.forgetRivals(now)
 		if !a.active {
 			return next
 		}
@@ -182,32 +182,18 @@ func (a *Announcer) heard(c claim) {
 		r.Last = now
 		return
 	}
-	if one.claim == nil || one.claim.MAC != c.mac {
+	if one.claim == nil || one.claim.MAC != c.mac || now.Sub(one.claim.Last) > rivalFor {
 		one.claim = &Conflict{Interface: name, MAC: c.mac, First: now}
-		a.claimed[c.addr] = one
 	}
 	one.claim.Last = now
-	a.believeClaims(now)
-	a.poke() // so that its end is waited for
-}
-
-// believeClaims takes those for rivals who have claimed an address of this node
-// for as long as it may take until it is known that the address is theirs. It
-// returns when to look again.
-func (a *Announcer) believeClaims(now time.Time) (next time.Duration) {
-	next = readLinksEvery
-	for addr, one := range a.claimed {
-		if left := a.cfg.Grace - now.Sub(one.claim.First); left > 0 {
-			next = min(next, left)
-			continue
-		}
-		delete(a.claimed, addr)
-		one.rival, one.claim = one.claim, nil
-		a.rivals[addr] = one
-		a.cfg.Log.Warn("another host claims an address of this node: some of its traffic goes there",
-			"address", addr, "interface", one.rival.Interface, "mac", net.HardwareAddr(one.rival.MAC[:]).String())
+	if now.Sub(one.claim.First) < a.cfg.Grace {
+		return // the last words of a node that had it before, or the first ones of the next
 	}
-	return next
+	one.rival, one.claim = one.claim, nil
+	a.rivals[c.addr] = one
+	a.cfg.Log.Warn("another host claims an address of this node: some of its traffic goes there",
+		"address", c.addr, "interface", name, "mac", net.HardwareAddr(c.mac[:]).String())
+	a.poke() // so that its end is waited for
 }
 
 // forgetRivals ends conflicts of which nothing was heard for long, and returns
