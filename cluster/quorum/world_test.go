@@ -25,13 +25,14 @@ type labNode struct {
 	mu       sync.Mutex
 	checks   map[model.BackendKey]bool
 	verdicts map[model.BackendKey]State
+	heard    func(model.BackendKey, State)
 	fitness  []string
 	begun    int // assignments in all
 }
 
 // lab is backends, and who can reach them.
 type lab struct {
-	t       *testing.T
+	t       testing.TB
 	world   *clustertest.World
 	targets []Target
 
@@ -40,7 +41,7 @@ type lab struct {
 	sees  func(node string, key model.BackendKey) State
 }
 
-func newLab(t *testing.T, backends int, cfg Config, names ...string) *lab {
+func newLab(t testing.TB, backends int, cfg Config, names ...string) *lab {
 	l := &lab{t: t, world: clustertest.New(t, names...), nodes: map[string]*labNode{}, sees: func(string, model.BackendKey) State { return Up }}
 	for i := range backends {
 		l.targets = append(l.targets, Target{Key: key(i), Patience: time.Second})
@@ -125,6 +126,9 @@ func (n *labNode) report(verdicts []Verdict) {
 	defer n.mu.Unlock()
 	for _, v := range verdicts {
 		n.verdicts[v.Key] = v.State
+		if n.heard != nil {
+			n.heard(v.Key, v.State)
+		}
 	}
 }
 
@@ -182,7 +186,7 @@ func (u *unreliable) Send(node string, topic cluster.Topic, b []byte) error {
 }
 
 // eventually waits for something to become so.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
