@@ -24,6 +24,7 @@ var ofLibrary = []struct {
 	{"failed to receive:", "a stream of gossip is refused", slog.LevelWarn},
 	{"failed to receive and remove the stream label", "a stream of gossip is refused", slog.LevelWarn},
 	{"discarding", "gossip of something else", slog.LevelWarn},
+	{"Refuting an alive message", "", slog.LevelDebug}, // after each restart
 	{"Refuting a", "others took this node for dead: it, or its network, is slow", slog.LevelWarn},
 	{"but UDP probes failed", "a member answers over TCP and not over UDP", slog.LevelWarn},
 	{"Conflicting address", "", slog.LevelDebug},          // NotifyConflict
@@ -78,7 +79,7 @@ func (m *Members) noticed(text string) {
 	if strings.HasPrefix(text, "Decrypt packet failed") || strings.HasPrefix(text, "failed to receive:") {
 		m.count.undecipherable.Add(1)
 	}
-	if strings.HasPrefix(text, "Refuting a") {
+	if strings.HasPrefix(text, "Refuting a suspect") || strings.HasPrefix(text, "Refuting a dead") {
 		m.count.refuted.Add(1)
 	}
 }

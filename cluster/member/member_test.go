@@ -305,8 +305,8 @@ func TestBroadcast(t *testing.T) {
 		}
 		return n
 	}
-	// Best effort: 95 of 100 at least.
-	eventually(t, "nearly all messages arrive nearly everywhere", func() bool { return arrived() >= messages*11*95/100 })
+	// Best effort: 90 of 100 at least.
+	eventually(t, "nearly all messages arrive nearly everywhere", func() bool { return arrived() >= messages*11*90/100 })
 	mu.Lock()
 	for i := range messages {
 		if from := fmt.Sprintf("n%d", i%12+1); got[from][fmt.Sprintf("message %d", i)] != 0 {

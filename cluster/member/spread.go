@@ -36,9 +36,9 @@ type spread struct {
 }
 
 func (s *spread) init(nodes func() int) {
-	// Each node passes a message on 4 times in a cluster of 10, and 6 times in one
-	// of 100: e^-4 and e^-6 of the nodes get none of these.
-	s.queue = memberlist.TransmitLimitedQueue{RetransmitMult: 2, NumNodes: func() int { return max(nodes(), 10) }}
+	// Each node passes a message on 6 times in a cluster of 10, and 9 times in one
+	// of 100: e^-6 and e^-9 of the nodes get none of these.
+	s.queue = memberlist.TransmitLimitedQueue{RetransmitMult: 3, NumNodes: func() int { return max(nodes(), 10) }}
 	s.seen, s.old = map[[16]byte]struct{}{}, map[[16]byte]struct{}{}
 }
 

@@ -1,6 +1,9 @@
 package e2e
 
 import (
+	"fmt"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,4 +27,61 @@ func TestClusterMembers(t *testing.T) {
 	w.untilSaid(1, []string{"a member is about to leave", "node=lb2"}, 0, 2)
 	w.untilSaid(1, []string{"a member has left the cluster", "node=lb2"}, 0, 2)
 	t.Logf("stopped in %v", time.Since(begin))
+}
+
+// TestClusterPartition parts three nodes for so long that the halves have given each
+// other up, and demands that they are one cluster within ten seconds of the network's
+// healing, by none of their seeds' doing: the seed is alone in its half.
+func TestClusterPartition(t *testing.T) {
+	t.Parallel()
+	const forgotten = 5500 * time.Millisecond // a hundred probe intervals, and some
+	w := newClusterWorld(t, 3, lab.Config{Backends: 1}, func(rack *lab.Rack, i int) string {
+		return "probe_interval = \"50ms\"\n" + idle(rack, i)
+	})
+	w.untilSaid(2, []string{"a member is in the cluster"}, 0, 1, 2)
+	w.must(w.Part(w.Balancers[:1], w.Balancers[1:]))
+	w.untilSaid(2, []string{"a member of the cluster is dead"}, 0)
+	w.untilSaid(1, []string{"a member of the cluster is dead", "node=lb1"}, 1, 2)
+	for end := time.Now().Add(forgotten); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if w.Said(0, "a member is in the cluster") != 2 || w.Said(1, "a member is in the cluster") != 2 {
+			t.Fatal("the halves have found each other")
+		}
+	}
+	begin := time.Now()
+	w.must(w.Part())
+	w.untilSaid(4, []string{"a member is in the cluster"}, 0)
+	w.untilSaid(3, []string{"a member is in the cluster"}, 1, 2)
+	took := time.Since(begin)
+	t.Logf("one cluster after %v", took)
+	if took > 10*time.Second {
+		t.Errorf("it took %v, and may take 10 s", took)
+	}
+}
+
+// TestClusterNameTaken starts a second node of a name: it ends with the reason, the
+// others say so and go on. Afterwards the name is that of a new machine, once the
+// old one is dead.
+func TestClusterNameTaken(t *testing.T) {
+	t.Parallel()
+	w := newClusterWorld(t, 3, lab.Config{Backends: 1}, idle)
+	w.untilSaid(2, []string{"a member is in the cluster"}, 0, 1, 2)
+	w.must(w.Nodes[2].Stop())
+	w.untilSaid(1, []string{"has left the cluster", "node=lb3"}, 0, 1)
+	// The third machine is to be lb2, and has no memory of another name.
+	w.must(os.RemoveAll(w.StateDirectory(2)))
+	w.must(w.Nodes[2].Write(strings.Replace(w.Config(2), `name = "lb3"`, `name = "lb2"`, 1)))
+	err := w.Nodes[2].Launch(w.ctx)
+	want := fmt.Sprintf(`fairlead: another node of the cluster, at %s:7946, has the name "lb2" already: give this one a name of its own ([node] name), or stop the other one`, w.Balancers[1].IPv4)
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Fatalf("a second node of a name: %v, want %s", err, want)
+	}
+	w.untilSaid(1, []string{"two nodes of the cluster have one name; the second one is refused", "node=lb2",
+		fmt.Sprintf("refused=%s:7946", w.Balancers[2].IPv4), fmt.Sprintf("known=%s:7946", w.Balancers[1].IPv4)}, 0)
+	if w.Said(0, "a member of the cluster is dead") > 0 || w.Said(0, "node=lb2", "a member is in the cluster") != 1 {
+		t.Error("the first node of the name was lost for a while")
+	}
+	w.must(w.Kill(w.ctx, 1))
+	w.untilSaid(1, []string{"a member of the cluster is dead", "node=lb2"}, 0)
+	w.must(w.Nodes[2].Launch(w.ctx))
+	w.untilSaid(1, []string{"a member is in the cluster", "node=lb2", fmt.Sprintf("address=%s:7946", w.Balancers[2].IPv4)}, 0)
 }

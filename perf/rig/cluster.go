@@ -26,7 +26,8 @@ type Cluster struct {
 
 // StartCluster runs a node on each load balancer of a rack, one after the other,
 // and returns when all forward. text is the configuration of a node without
-// [node], [cluster] and [state]; the first node is the seed of all. Files are kept
+// [node], [cluster] and [state]; it may begin with further keys of [cluster]. The
+// first node is the seed of all. Files are kept
 // in dir.
 func StartCluster(ctx context.Context, binary, dir string, rack *lab.Rack, text func(i int) string) (*Cluster, error) {
 	c := &Cluster{Rack: rack, KeyFile: filepath.Join(dir, "cluster.key"), binary: binary, dir: dir, text: text}
