@@ -121,7 +121,7 @@ func newListSettings() *cobra.Command {
 		Short: "List what operators have set of backends: drained, disabled, weights",
 		Args:  cobra.NoArgs,
 	}
-	node, out := nodeFlag(c), output.Flags(c)
+	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		var s api.BackendSettings
 		if err := node.ask(http.MethodGet, "/v1/backend-settings", nil, &s); err != nil {

@@ -29,7 +29,7 @@ func newBGPPeers() *cobra.Command {
 stand.`,
 		Args: cobra.NoArgs,
 	}
-	node, out := nodeFlag(c), output.Flags(c)
+	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		var s api.BGP
 		if err := askOne(node, http.MethodGet, "/v1/bgp", &s); err != nil {
@@ -95,7 +95,7 @@ func newBGPRoutes() *cobra.Command {
 		Short: "Show which VIPs are announced, and why others are not",
 		Args:  cobra.NoArgs,
 	}
-	node, out := nodeFlag(c), output.Flags(c)
+	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		var s api.Announcements
 		if err := askOne(node, http.MethodGet, "/v1/announcements", &s); err != nil {

@@ -18,6 +18,7 @@ const askWithin = 30 * time.Second
 // nodeFlags say which node a command speaks to.
 type nodeFlags struct {
 	socket, server, cert, key, ca string
+	member                        string // of the cluster, asked by way of that node; "": that node itself
 }
 
 // nodeFlag adds the flags that say which node a command speaks to.
@@ -36,8 +37,26 @@ func nodeFlag(c *cobra.Command) *nodeFlags {
 	return f
 }
 
+// memberFlag adds the flags that say which node a command speaks to, and which
+// member of its cluster it is to ask. It is for commands that change nothing.
+func memberFlag(c *cobra.Command) *nodeFlags {
+	f := nodeFlag(c)
+	c.Flags().StringVar(&f.member, "node", "", "ask this member of the cluster, by way of the node")
+	completeFlag(c, "node", memberNames)
+	return f
+}
+
 // client is a client of the node that the flags say.
 func (f *nodeFlags) client() (*api.Client, error) {
+	c, err := f.direct()
+	if err == nil && f.member != "" {
+		c = c.Through(f.member)
+	}
+	return c, err
+}
+
+// direct is a client of the node that answers, whichever member is asked.
+func (f *nodeFlags) direct() (*api.Client, error) {
 	given := 0
 	for _, path := range []string{f.cert, f.key, f.ca} {
 		if path != "" {

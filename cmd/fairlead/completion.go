@@ -71,6 +71,18 @@ func nodeOf(c *cobra.Command) *nodeFlags {
 	return f
 }
 
+// memberNames are the names of the members of the cluster, in order.
+func memberNames(ctx context.Context, client *api.Client) (list []string, err error) {
+	m, err := client.ClusterMembers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range m.Members {
+		list = append(list, m.Members[i].Name)
+	}
+	return list, nil
+}
+
 // serviceNames are the names of services, in order.
 func serviceNames(ctx context.Context, client *api.Client) (list []string, err error) {
 	err = client.Services(ctx, nil, func(s *api.Service) error { list = append(list, s.Name); return nil })

@@ -24,7 +24,7 @@ func newHistory() *cobra.Command {
 		Short: "List the versions of what is desired that a node keeps",
 		Args:  cobra.NoArgs,
 	}
-	node, out := nodeFlag(c), output.Flags(c)
+	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		var h api.ConfigHistory
 		if err := node.ask(http.MethodGet, "/v1/config/history", nil, &h); err != nil {
@@ -136,7 +136,7 @@ declared: a file to change and send again.`,
   fairlead config show 7 --source file`,
 		Args: cobra.MaximumNArgs(1),
 	}
-	node, out := nodeFlag(c), output.Flags(c)
+	node, out := memberFlag(c), output.Flags(c)
 	source := c.Flags().String("source", "", "write this source's text alone: file or api")
 	c.RunE = func(_ *cobra.Command, args []string) error {
 		if *source != "" && !out.Tabular() {

@@ -16,19 +16,25 @@ import (
 
 func newDrain() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "drain",
-		Short: "Take a running node out of service without losing connections",
-		Long: `Take a running node out of service. Routers are asked by BGP to find other ways
+		Use:   "drain [NODE]",
+		Short: "Take a running node, or a member of its cluster, out of service without losing connections",
+		Long: `Take a running node out of service, or with NODE that member of its cluster. Routers are asked by BGP to find other ways
 (the community graceful-shutdown, local preference 0); after drain_delay the VIPs
 are withdrawn; what comes still is served. The node is drained when nothing has
 come for a second, or after drain_wait. It stays so over restarts, until
-"fairlead undrain".`,
-		Args: cobra.NoArgs,
+"fairlead undrain". In a cluster other members take over its VIPs.
+
+A member that does not run is drained when it comes back.`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFromNode(0, memberNames),
 	}
 	node, out := nodeFlag(c), output.Flags(c)
 	wait := c.Flags().Bool("wait", false, "return when the node is drained")
 	within := c.Flags().Duration("timeout", 10*time.Minute, "with --wait: how long to wait")
-	c.RunE = func(*cobra.Command, []string) error {
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return drainMember(node, out, args[0], true, *wait, *within)
+		}
 		var s api.DrainState
 		if err := askOne(node, http.MethodPost, "/v1/drain", &s); err != nil {
 			return err
@@ -46,12 +52,16 @@ come for a second, or after drain_wait. It stays so over restarts, until
 
 func newDrainStatus() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "status",
-		Short: "Show whether a running node is in service, and how far it is out of it",
-		Args:  cobra.NoArgs,
+		Use:               "status [NODE]",
+		Short:             "Show whether a running node, or a member of its cluster, is in service, and how far it is out of it",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFromNode(0, memberNames),
 	}
 	node, out := nodeFlag(c), output.Flags(c)
-	c.RunE = func(*cobra.Command, []string) error {
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return showMemberDrain(node, out, args[0])
+		}
 		var s api.DrainState
 		if err := askOne(node, http.MethodGet, "/v1/drain", &s); err != nil {
 			return err
@@ -103,12 +113,16 @@ func writeDrain(w io.Writer, s *api.DrainState) error {
 
 func newUndrain() *cobra.Command {
 	c := &cobra.Command{
-		Use:   "undrain",
-		Short: "Put a drained node back in service",
-		Args:  cobra.NoArgs,
+		Use:               "undrain [NODE]",
+		Short:             "Put a drained node, or member of its cluster, back in service",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: completeFromNode(0, memberNames),
 	}
 	node, out := nodeFlag(c), output.Flags(c)
-	c.RunE = func(*cobra.Command, []string) error {
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		if len(args) == 1 {
+			return drainMember(node, out, args[0], false, false, 0)
+		}
 		var s api.DrainState
 		if err := askOne(node, http.MethodPost, "/v1/undrain", &s); err != nil {
 			return err

@@ -31,7 +31,8 @@ nobody watches.`,
   fairlead drops --watch --reason tcp_flags_invalid --samples 1`,
 		Args: cobra.NoArgs,
 	}
-	f := &dropFlags{node: nodeFlag(c), out: output.Flags(c)}
+	f := &dropFlags{node: memberFlag(c), out: output.Flags(c)}
+	f.all = allFlag(c, "sums over all members of the cluster; -o wide has each member's part")
 	f.packets.flags(c)
 	c.Flags().BoolVar(&f.watch, "watch", false, "go on saying what is dropped, until interrupted")
 	c.Flags().DurationVar(&f.interval, "interval", time.Second, "with --watch: how often to say how many there were, 100ms to 1m")
@@ -46,6 +47,7 @@ type dropFlags struct {
 	out              *output.Options
 	packets          packetFlags
 	watch            bool
+	all              *bool
 	interval, length time.Duration
 	samples          int
 }
@@ -58,6 +60,12 @@ func (f *dropFlags) run(c *cobra.Command) error {
 	}
 	if f.watch && f.out.Format == output.FormatYAML {
 		return usageError("--watch writes lines as they come: -o table, wide or json")
+	}
+	if f.watch && (*f.all || f.node.member != "") {
+		return usageError("--watch is of the node itself; --all and --node are not for it")
+	}
+	if err := notBoth(*f.all, f.node); err != nil {
+		return err
 	}
 	client, err := f.node.client()
 	if err != nil {
@@ -72,6 +80,9 @@ func (f *dropFlags) run(c *cobra.Command) error {
 	}
 	ctx, cancel := askContext(askWithin)
 	defer cancel()
+	if *f.all {
+		return showSummedDrops(ctx, client, f.out)
+	}
 	d, err := client.Drops(ctx)
 	if err != nil {
 		return err

@@ -57,6 +57,21 @@ func TestGolden(t *testing.T) {
 		{"backend settings", 0, all},
 		{"upgrade status", 0, all},
 		{"log-level", 0, all},
+		{"cluster members", 0, all},
+		{"cluster status", 1, all}, // it fails
+		{"cluster diff", 1, all},   // something differs
+		{"cluster diff lb4", 0, all},
+		{"cluster key list", 0, all},
+		{"cluster key rotate", 0, all},
+		{"drain lb2", 0, all},
+		{"drain lb2 --wait", 0, all},
+		{"drain status lb2", 0, all},
+		{"undrain lb3", 0, all},
+		{"status --all", 0, all},
+		{"services --all", 0, all},
+		{"services --node lb2", 0, all},
+		{"backends --all", 0, all},
+		{"drops --all", 0, all},
 	} {
 		for _, format := range c.formats {
 			t.Run(c.command+" "+format, func(t *testing.T) {
@@ -106,7 +121,7 @@ func TestFormats(t *testing.T) {
 	others := []string{
 		"backend", "run", "replay", "profile", // what they have to say is their log, or a file
 		"bgp", "config", "completion", // groups of commands
-		"config reference", "completion bash", "completion fish", "completion powershell", "completion zsh",
+		"cluster", "cluster key", "cluster key generate", "config reference", "completion bash", "completion fish", "completion powershell", "completion zsh",
 	}
 	r := fairlead(t, t.TempDir(), "reference")
 	sections := strings.Split(r.stdout, "\n## fairlead ")[1:]

@@ -24,7 +24,7 @@ in use while its owner does not answer; a backend whose address is not known get
 no traffic.`,
 		Args: cobra.NoArgs,
 	}
-	node, options, problems := nodeFlag(c), output.Flags(c), problemsFlag(c)
+	node, options, problems := memberFlag(c), output.Flags(c), problemsFlag(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		return listProblems(node, *problems, func(client *api.Client, query url.Values) error {
 			ctx, cancel := askContext(askWithin)
@@ -44,7 +44,7 @@ them, those with a problem first. Of several next hops an address uses one;
 addresses spread over them by weight, and leave one that does not answer.`,
 		Args: cobra.NoArgs,
 	}
-	node, options, problems := nodeFlag(c), output.Flags(c), problemsFlag(c)
+	node, options, problems := memberFlag(c), output.Flags(c), problemsFlag(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		return listProblems(node, *problems, func(client *api.Client, query url.Values) error {
 			ctx, cancel := askContext(askWithin)
@@ -61,7 +61,7 @@ func newAddresses() *cobra.Command {
 		Short: "Show the node's VIPs and SNAT addresses, and how they are announced by ARP and neighbour discovery",
 		Args:  cobra.NoArgs,
 	}
-	node, options := nodeFlag(c), output.Flags(c)
+	node, options := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		client, err := node.client()
 		if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"fairlead/cluster/view"
 	"fairlead/cmd/fairlead/internal/node"
 	"fairlead/controlplane/api"
 	"fairlead/controlplane/logging"
@@ -17,6 +18,7 @@ import (
 type provider struct {
 	*node.Node
 	*upgrader
+	*view.View
 	metrics http.Handler
 	logs    *logging.Logs
 }

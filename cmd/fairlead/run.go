@@ -189,8 +189,14 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *confi
 		func() error { return reloadOn(ctx, wanted, reload) },
 		func() error { return u.watch(ctx, upgrades) },
 	}
+	asked := &provider{Node: n, upgrader: u, View: n.View(), metrics: handler, logs: logs}
+	local, err := api.NewLocal(asked, node.Version, log)
+	if err != nil {
+		return err
+	}
+	asked.Serve(local) // requests of other members
 	if c := apiConfig(admin, log); c.Socket != "" || c.TCP != nil {
-		parts = append(parts, func() error { return api.Serve(ctx, c, &provider{Node: n, upgrader: u, metrics: handler, logs: logs}) })
+		parts = append(parts, func() error { return api.Serve(ctx, c, asked) })
 	}
 	if scraped != nil {
 		parts = append(parts, func() error { return scraped.Serve(ctx) })

@@ -25,11 +25,15 @@ func newServices() *cobra.Command {
 		Short: "List the services of a running node, or show one with its backends",
 		Long: `List the services of a running node by name, or show one with its backends.
 Flows are those that have begun since the node did; with -o wide, ACTIVE are those
-in the flow table.`,
+in the flow table.
+
+With --all numbers are sums over all members of the cluster. UP is the least and the
+most that members have, where they do not agree; NODES says how many have the service.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: completeFromNode(0, serviceNames),
 	}
-	node, out := nodeFlag(c), output.Flags(c)
+	node, out := memberFlag(c), output.Flags(c)
+	all := allFlag(c, "sums over all members of the cluster; -o wide has each member's part")
 	filter := make(map[string]*string)
 	for name, says := range map[string]string{"vip": "only services of this address", "protocol": "only services of this protocol: tcp, udp or sctp", "pool": "only services that use this pool"} {
 		filter[name] = c.Flags().String(name, "", says)
@@ -39,6 +43,12 @@ in the flow table.`,
 		query := filled(filter)
 		if len(args) == 1 && len(query) > 0 {
 			return usageError("a service is shown by its name alone")
+		}
+		if len(args) == 1 && *all {
+			return usageError("--all lists services; one is shown of one node, --node")
+		}
+		if err := notBoth(*all, node); err != nil {
+			return err
 		}
 		client, err := node.client()
 		if err != nil {
@@ -51,6 +61,9 @@ in the flow table.`,
 		}
 		if out.Format != output.FormatTable {
 			query.Set("active", "true")
+		}
+		if *all {
+			return listSummedServices(ctx, client, out, query, os.Stdout)
 		}
 		return listServices(ctx, client, out, query, os.Stdout)
 	}
@@ -123,10 +136,14 @@ STATE is "up", "down" (its checks failed, or an operator disabled it), "draining
 (no new flows) or "unresolved" (the way to it is not known: "fairlead neighbors").
 CHECK is what its health checks say; in a cluster, what the nodes that check it say
 together. With -o wide, ACTIVE are its flows in the flow table, NODES is what each node
-of a cluster says, and the last failure is shown.`,
+of a cluster says, and the last failure is shown.
+
+With --all numbers are sums over all members of the cluster, and STATE says how many
+members take the backend for what, where they do not agree.`,
 		Args: cobra.NoArgs,
 	}
-	node, out := nodeFlag(c), output.Flags(c)
+	node, out := memberFlag(c), output.Flags(c)
+	all := allFlag(c, "sums over all members of the cluster; -o wide has each member's part")
 	filter := make(map[string]*string)
 	for name, says := range map[string]string{
 		"service": "only backends of this service's pool", "pool": "only backends of this pool",
@@ -140,6 +157,9 @@ of a cluster says, and the last failure is shown.`,
 		return []string{"up", "down", "draining", "unresolved"}, nil
 	})
 	c.RunE = func(*cobra.Command, []string) error {
+		if err := notBoth(*all, node); err != nil {
+			return err
+		}
 		client, err := node.client()
 		if err != nil {
 			return err
@@ -149,6 +169,9 @@ of a cluster says, and the last failure is shown.`,
 		query := filled(filter)
 		if out.Format != output.FormatTable {
 			query.Set("active", "true")
+		}
+		if *all {
+			return listSummedBackends(ctx, client, out, query, os.Stdout)
 		}
 		now := time.Now()
 		row := func(t *output.Table, b *api.PoolBackend) { backendRow(t, b, now) }

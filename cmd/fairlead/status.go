@@ -33,17 +33,27 @@ which every packet has ended for a named reason.
 As a table the first 100 services are shown; "fairlead services" and "fairlead
 backends" list all. JSON and YAML have all of them.
 
-The exit status is 1 when the node, or a service of it, fails.`,
+With --all every member of the cluster is shown in a line, with what is not as it is
+wanted, and the sums over all.
+
+The exit status is 1 when the node, or a service of it, fails; with --all, of any.`,
 		Args: cobra.NoArgs,
 	}
-	node, out := nodeFlag(c), output.Flags(c)
+	node, out := memberFlag(c), output.Flags(c)
+	all := allFlag(c, "all members of the cluster, and what they count together")
 	c.RunE = func(*cobra.Command, []string) error {
+		if err := notBoth(*all, node); err != nil {
+			return err
+		}
 		client, err := node.client()
 		if err != nil {
 			return err
 		}
 		ctx, cancel := askContext(askWithin)
 		defer cancel()
+		if *all {
+			return showSummaries(ctx, client, out, os.Stdout)
+		}
 		s, err := statusOf(ctx, client, out.Tabular())
 		if err != nil {
 			return err

@@ -70,7 +70,7 @@ func newUpgradeStatus() *cobra.Command {
 		Short: "Show the processes of a running node, and how the last upgrade went",
 		Args:  cobra.NoArgs,
 	}
-	node, out := nodeFlag(c), output.Flags(c)
+	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		var p api.Processes
 		if err := node.ask(http.MethodGet, "/v1/upgrade", nil, &p); err != nil {

@@ -23,6 +23,7 @@ type Client struct {
 	hint  string
 	base  string
 	http  http.Client
+	of    string // the member that is asked by way of the node; "": the node itself
 }
 
 // maxLine is the longest item of a stream that a client takes, in bytes.
@@ -160,6 +161,11 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 	if err != nil {
 		return nil, err
 	}
+	if c.of != "" {
+		if path, query, err = c.through(method, path, query); err != nil {
+			return nil, err
+		}
+	}
 	target := c.base + path
 	if len(query) > 0 {
 		target += "?" + query.Encode()
@@ -182,12 +188,7 @@ func (c *Client) ask(ctx context.Context, method, path string, query url.Values,
 		return answer, nil
 	}
 	defer answer.Body.Close()
-	why, _ := io.ReadAll(io.LimitReader(answer.Body, 1<<20))
-	var failure errorBody
-	if err := json.Unmarshal(why, &failure); err == nil && failure.Error != nil {
-		return nil, failure.Error
-	}
-	return nil, fmt.Errorf("the node answers %s", answer.Status)
+	return nil, readError(answer.StatusCode, answer.Body)
 }
 
 func encodeBody(body any) (content string, _ io.Reader, err error) {

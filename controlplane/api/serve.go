@@ -119,6 +119,10 @@ func (h *handler) dispatch(w http.ResponseWriter, r *http.Request, routes map[st
 		refuse(w, Errorf(Forbidden, "%s %s needs the role %s; %s is %s", t.Method, t.Path, t.Role, caller.Name, caller.Role))
 		return
 	}
+	if isLocal(r.Context()) && t.content != typeJSON {
+		refuse(w, Errorf(BadRequest, "%s cannot be asked for by way of another node; ask the node itself", r.URL.Path))
+		return
+	}
 	if t.Timeout > 0 {
 		ctx, cancel := context.WithTimeout(r.Context(), t.Timeout)
 		defer cancel()

@@ -43,6 +43,9 @@ type Provider interface {
 	WayProvider
 	Upgrader
 	LogKeeper
+	ClusterProvider
+	SumProvider
+	FactsProvider
 }
 
 // NewRouter registers every endpoint of a node.
@@ -60,6 +63,9 @@ func NewRouter(node Provider) *Router {
 	registerAnnounce(r, node)
 	registerWays(r, node)
 	registerUpgrade(r, node)
+	registerCluster(r, node)
+	registerSums(r, node)
+	registerFacts(r, node)
 	registerDebug(r, node)
 	return r
 }

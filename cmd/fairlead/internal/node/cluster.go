@@ -12,6 +12,7 @@ import (
 	"fairlead/cluster/member"
 	"fairlead/cluster/peer"
 	"fairlead/cluster/store"
+	clusterview "fairlead/cluster/view"
 )
 
 // clustered is how this node is one of several.
@@ -27,6 +28,8 @@ type clustered struct {
 	gossip  *member.Members
 	streams *peer.Peers
 	shared  *store.Store
+
+	view *clusterview.View // nil before it is made
 
 	rooms  []clusterRoom
 	join   func(context.Context) error // begins to speak with the other nodes
@@ -50,6 +53,7 @@ var clusterRooms = []func(*Node) (clusterRoom, error){
 	openClusterHealth,
 	openOwner,
 	openApply,
+	openClusterView, // the last
 }
 
 // openCluster makes everything of the cluster; the node joins it later. Nothing

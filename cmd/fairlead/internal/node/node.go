@@ -45,6 +45,7 @@ type Node struct {
 	announce   *announcer
 	cluster    *clustered // nil when the node is alone
 	divided    *divided   // health checks, in a cluster; nil when the node is alone
+	facts      facts
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
 	user       account
