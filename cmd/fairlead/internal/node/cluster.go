@@ -11,6 +11,7 @@ import (
 	"fairlead/cluster/identity"
 	"fairlead/cluster/member"
 	"fairlead/cluster/peer"
+	"fairlead/cluster/revoke"
 	"fairlead/cluster/store"
 	clusterview "fairlead/cluster/view"
 )
@@ -23,7 +24,8 @@ type clustered struct {
 	Identity *identity.Identity
 	Log      *slog.Logger
 
-	apply *apply.Apply // what all nodes are to do the same
+	apply   *apply.Apply // what all nodes are to do the same
+	revoked *revoke.List // keys that are not taken any more
 	// The same as Members, Peers and Store, for what only they can do.
 	gossip  *member.Members
 	streams *peer.Peers
@@ -50,6 +52,7 @@ type clusterRoom struct {
 // anything, so that a room can keep it from owning what others own. They are
 // closed in reverse, before what they are made of.
 var clusterRooms = []func(*Node) (clusterRoom, error){
+	openRevoke,
 	openClusterHealth,
 	openOwner,
 	openApply,
