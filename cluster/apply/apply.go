@@ -116,6 +116,7 @@ const (
 const (
 	topicPrepare = cluster.Topic("apply/prepare")
 	topicRelease = cluster.Topic("apply/release")
+	topicGoesOn  = cluster.Topic("apply/goes-on")
 )
 
 // Apply is a node's part.
@@ -129,6 +130,7 @@ type Apply struct {
 	wake     chan struct{}
 
 	reserving reservation
+	making    making
 
 	mu       sync.Mutex // held while anything is put in force
 	began    time.Time  // when that was so
@@ -175,6 +177,7 @@ func New(cfg Config) *Apply {
 	a.status.now = cfg.Now
 	cfg.Peers.Handle(topicPrepare, a.prepared)
 	cfg.Peers.Listen(topicRelease, a.released)
+	cfg.Peers.Handle(topicGoesOn, a.goesOn)
 	return a
 }
 

@@ -52,6 +52,7 @@ func (a *Apply) Change(ctx context.Context, c Change) (*Report, error) {
 			return nil, ErrNotSynced
 		}
 		q := &request{Format: formatNumber, ID: rand.Text(), User: c.User, Within: prepareWithin, Contents: others, Base: base}
+		a.making.set(q.ID)
 		defer a.free(q.ID)
 		if report, err = a.ask(ctx, q); err != nil {
 			return report, err

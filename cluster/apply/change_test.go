@@ -150,6 +150,7 @@ func TestOneOfTwoAtATime(t *testing.T) {
 func TestConflictIsWorded(t *testing.T) {
 	t.Parallel()
 	_, nodes := three(t)
+	nodes[1].making.set("1")
 	if _, err := nodes[0].prepare(t.Context(), "b", &request{ID: "1", User: "bob", Within: time.Minute, Contents: map[string]Content{SourceAPI: {Text: "x"}}}); err != nil {
 		t.Fatal(err)
 	}
@@ -167,6 +168,21 @@ func TestConflictIsWorded(t *testing.T) {
 	_, err = nodes[0].prepare(t.Context(), "b", &request{ID: "2", Within: time.Minute, Contents: map[string]Content{SourceAPI: {Text: "x"}}})
 	if err == nil || !strings.HasPrefix(err.Error(), `operator of c has made another change on node "c" meanwhile (`) {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// TestReservationThatNobodyHolds: that a change is over may get lost. Who waits for
+// it asks.
+func TestReservationThatNobodyHolds(t *testing.T) {
+	t.Parallel()
+	_, nodes := three(t)
+	if _, err := nodes[0].prepare(t.Context(), "b", &request{ID: "1", Within: time.Hour, Contents: map[string]Content{SourceAPI: {Text: "x"}}}); err != nil {
+		t.Fatal(err)
+	}
+	nodes[2].must(nodes[2].apply("y"))
+	have(t, SourceAPI, "y", nodes...)
+	if _, err := nodes[0].prepare(t.Context(), "a", &request{ID: "2", Within: time.Hour, Contents: map[string]Content{SourceAPI: {Text: "x"}}}); err == nil {
+		t.Fatal("prepared without knowledge of what there is")
 	}
 }
 

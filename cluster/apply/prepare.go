@@ -65,7 +65,7 @@ func (a *Apply) prepared(ctx context.Context, from string, message []byte) ([]by
 // prepare finds out whether a change could be put in force here, and keeps
 // others out until it is released.
 func (a *Apply) prepare(ctx context.Context, from string, q *request) (unknown []string, err error) {
-	if err := a.reserving.take(ctx, q, from, a.now, a.serves); err != nil {
+	if err := a.reserving.take(ctx, q, from, a.now, a.serves, a.ended); err != nil {
 		return nil, err
 	}
 	for source := range q.Contents {
@@ -189,6 +189,7 @@ func (a *Apply) askOne(ctx context.Context, name string, message []byte, all *an
 
 // free ends the reservations of a change.
 func (a *Apply) free(id string) {
+	a.making.set("")
 	a.reserving.release(a.self, id)
 	for _, n := range a.others() {
 		if n.State.Serves() {

@@ -24,19 +24,26 @@ type reservation struct {
 // take reserves the node for a change, and waits a little for another to be over;
 // serves says whether a node is still there. What the same node has reserved before
 // is over.
-func (r *reservation) take(ctx context.Context, q *request, node string, now func() time.Time, serves func(string) bool) error {
+// ended asks a node whether a change of its is over, of which nothing was heard.
+func (r *reservation) take(ctx context.Context, q *request, node string, now func() time.Time, serves func(string) bool, ended func(ctx context.Context, node, id string) bool) error {
 	patience := time.NewTimer(reservePatience)
 	defer patience.Stop()
-	look := time.NewTicker(reservePatience / 20)
+	look := time.NewTicker(reservePatience / 10)
 	defer look.Stop()
-	for {
+	for asked := false; ; {
 		freed, err := r.tryTake(q, node, now(), serves)
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-freed:
-		case <-look.C: // whether the other node is still there
+		case <-look.C: // whether the other node is still there, and at it
+			if holder, id := r.holder(); !asked && holder != "" {
+				asked = true
+				if ended(ctx, holder, id) {
+					r.release(holder, id)
+				}
+			}
 		case <-patience.C:
 			return err
 		case <-ctx.Done():
@@ -56,6 +63,16 @@ func (r *reservation) tryTake(q *request, node string, now time.Time, serves fun
 	}
 	r.held, r.node, r.id, r.user, r.until = true, node, q.ID, q.User, now.Add(min(q.Within, prepareWithin))
 	return nil, nil
+}
+
+// holder is who has reserved the node, "" when nobody has, and for which change.
+func (r *reservation) holder() (node, id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.held {
+		return "", ""
+	}
+	return r.node, r.id
 }
 
 // release ends a reservation, unless it is another's by now.
@@ -98,6 +115,50 @@ func (a *Apply) released(from string, message []byte) {
 	if len(message) <= maxID {
 		a.reserving.release(from, string(message))
 	}
+}
+
+// making is the change that is being made on this node.
+type making struct {
+	mu sync.Mutex
+	id string // "": none is
+}
+
+func (m *making) set(id string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.id = id
+}
+
+func (m *making) is(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return id != "" && m.id == id
+}
+
+// What the answer to topicGoesOn is.
+const (
+	itGoesOn = "yes"
+	itIsOver = "no"
+)
+
+// goesOn answers a node that wants to know whether a change of this one's goes on.
+func (a *Apply) goesOn(_ context.Context, _ string, message []byte) ([]byte, error) {
+	if len(message) <= maxID && a.making.is(string(message)) {
+		return []byte(itGoesOn), nil
+	}
+	return []byte(itIsOver), nil
+}
+
+// ended asks a node whether a change of its is over. When it does not answer, it
+// goes on as far as this node knows.
+func (a *Apply) ended(ctx context.Context, node, id string) bool {
+	if node == a.self {
+		return !a.making.is(id)
+	}
+	ctx, cancel := context.WithTimeout(ctx, reservePatience/2)
+	defer cancel()
+	answer, err := a.cfg.Peers.Call(ctx, node, topicGoesOn, []byte(id))
+	return err == nil && string(answer) == itIsOver
 }
 
 // others are the other members that are not known to have left, by name.
