@@ -150,3 +150,38 @@ func BenchmarkOpen(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkPartition is until twenty nodes have the same after a partition in which
+// each half has written five hundred entries.
+func BenchmarkPartition(b *testing.B) {
+	var names []string
+	for i := range 20 {
+		names = append(names, fmt.Sprintf("n%02d", i))
+	}
+	const each = 500
+	r := newRig(b, func(c *Config) { c.Interval, c.Dir = 2*time.Second, "" }, names...)
+	for n := range b.N {
+		b.StopTimer()
+		r.same()
+		r.world.Part(names[:10])
+		for i := range each {
+			put(b, r.nodes[names[i%10]], fmt.Sprintf("setting/left/%d/%d", n, i), "x")
+			put(b, r.nodes[names[10+i%10]], fmt.Sprintf("setting/right/%d/%d", n, i), "x")
+		}
+		for _, s := range r.nodes {
+			eventually(b, "each half has its own", func() bool { return s.Stats().Entries == each*(2*n+1) })
+		}
+		sent := func() (total uint64) {
+			for _, s := range r.nodes {
+				total += s.Stats().SentBytes
+			}
+			return total
+		}
+		before := sent()
+		b.StartTimer()
+		r.world.Heal()
+		r.same()
+		b.StopTimer()
+		b.ReportMetric(float64(sent()-before)/float64(len(names)), "B/node")
+	}
+}

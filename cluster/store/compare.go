@@ -100,6 +100,8 @@ func (s *Store) settle(done bool, joined time.Time) {
 		return
 	}
 	close(s.synced)
+	st := s.Stats()
+	s.Log.Info("what all nodes share is here", "compared", done, "entries", st.Entries, "bytes", st.Bytes)
 }
 
 // joined is closed when the node has looked for others.

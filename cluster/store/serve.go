@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Limits of what goes in one message between peers.
@@ -15,6 +16,31 @@ const (
 
 // errBusy says that a node has enough to do, and that others may have it, too.
 var errBusy = errors.New("too many large values are being sent")
+
+// maxSessions is how many nodes that have something else are served at a time: after
+// a partition all would send a node the same, at once.
+const (
+	maxSessions    = 2
+	sessionExpires = time.Second // after the last request of it
+)
+
+// errSessions sends a node to another one.
+var errSessions = errors.New("enough nodes are comparing themselves with this one")
+
+// session reports whether a node's comparison may go on. The caller holds s.mu.
+func (s *Store) session(node string) bool {
+	now := time.Now()
+	for other, last := range s.sessions {
+		if now.Sub(last) > sessionExpires {
+			delete(s.sessions, other)
+		}
+	}
+	if _, ok := s.sessions[node]; !ok && len(s.sessions) >= maxSessions {
+		return false
+	}
+	s.sessions[node] = now
+	return true
+}
 
 // errCrossed keeps two nodes from sending each other everything at once: the one
 // whose name is the first goes on.
@@ -90,6 +116,13 @@ func (s *Store) serveCompare(from string, body []byte) ([]byte, error) {
 		if theirs.durable {
 			s.note(from, theirs.store, mine.seq)
 		}
+		return mine.encode(nil), nil
+	}
+	s.mu.Lock()
+	ok := s.session(from)
+	s.mu.Unlock()
+	if !ok {
+		return nil, errSessions
 	}
 	return mine.encode(nil), nil
 }
@@ -115,6 +148,7 @@ func (s *Store) serveExchange(from string, body []byte) ([]byte, error) {
 	var drop []*item
 	more, sent := false, uint64(0)
 	s.mu.Lock()
+	s.session(from)
 	for _, b := range m.buckets {
 		for key, it := range s.table.parts[b].items {
 			h, there := m.have[key]
@@ -229,6 +263,7 @@ func (s *Store) serveDone(from string, body []byte) ([]byte, error) {
 		return nil, err
 	}
 	s.mu.Lock()
+	delete(s.sessions, from)
 	seq := min(m.seq, s.seq)
 	s.mu.Unlock()
 	s.note(from, m.store, seq)

@@ -109,6 +109,7 @@ type Store struct {
 	absent    map[string]time.Time       // since when nodes with live entries are not there
 	ups       []string                   // nodes to be compared with soon
 	comparing string                     // the node that is compared with now
+	sessions  map[string]time.Time       // of nodes that compare themselves with this one: the last request
 	yields    bool                       // that one compares itself with this one, and goes first
 	unsaved   error                      // why not all is on disk
 	stats     Stats
@@ -135,7 +136,7 @@ func Open(c Config) (*Store, error) {
 		requests: make(chan *request, 256), incoming: make(chan []byte, 4096), fetches: make(chan *item, 1024),
 		wake: make(chan struct{}, 1), serving: make(chan struct{}, maxServing), synced: make(chan struct{}), opened: time.Now(),
 		table: newTable(), mine: map[string]bool{}, floor: map[string]cluster.Version{}, reclaim: map[string]bool{},
-		fetching: map[string]*item{}, gone: map[string]bool{}, absent: map[string]time.Time{},
+		fetching: map[string]*item{}, sessions: map[string]time.Time{}, gone: map[string]bool{}, absent: map[string]time.Time{},
 	}
 	s.stats.Refused = map[Reason]uint64{}
 	f, err := s.openFolder()
