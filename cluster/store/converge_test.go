@@ -10,11 +10,11 @@ import (
 	"fairlead/cluster"
 )
 
-// TestConverges: whatever is written, deleted, lost, cut apart and restarted, in
-// any order, in the end all nodes have the last version of every key, and nothing
-// else.
+// TestConverges: whatever is written, deleted, lost, cut apart, restarted and left
+// without power, in any order, with clocks that jump by minutes, in the end all
+// nodes have the last version of every key, and nothing else.
 func TestConverges(t *testing.T) {
-	for seed := range uint64(6) {
+	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			converges(t, seed)
@@ -23,9 +23,17 @@ func TestConverges(t *testing.T) {
 }
 
 func converges(t *testing.T, seed uint64) {
-	r := newRig(t, func(c *Config) { c.Interval = 20 * time.Millisecond }, "a", "b", "c", "d")
 	random := rand.New(rand.NewPCG(seed, 5))
 	names := []string{"a", "b", "c", "d"}
+	disks := map[string]*media{}
+	for _, name := range names {
+		disks[name] = newMedia()
+	}
+	clocks := newTimes()
+	r := newRig(t, func(c *Config) {
+		clocks.tune(c)
+		c.Interval, c.folder, c.leastLog = 20*time.Millisecond, disks[c.Identity.Name()], 20_000
+	}, names...)
 	down := map[string]bool{}
 	oracle := map[string]*item{}
 	r.world.Lose(0.3)
@@ -68,11 +76,17 @@ func converges(t *testing.T, seed uint64) {
 		case n < 92:
 			r.world.Heal()
 		case n < 96 && s != nil:
+			left := disks[name]
+			if random.IntN(2) == 0 {
+				left = left.cut(random)
+			}
 			r.stop(name)
-			down[name], restarted[name] = true, true
+			disks[name], down[name], restarted[name] = left, true, true
 		case s == nil:
 			r.start(name)
 			delete(down, name)
+		case n < 98:
+			clocks.set(name, time.Duration(random.IntN(240)-120)*time.Second)
 		default:
 			time.Sleep(time.Duration(random.IntN(20)) * time.Millisecond)
 		}
