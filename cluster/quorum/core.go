@@ -28,6 +28,7 @@ type core struct {
 	revision   uint64           // goes up with every change
 	own        []ID             // whose view of this node has changed, for share to tell
 	scratch    []*voter
+	ableOnes   []*voter
 }
 
 // rules are what the operator chooses.
@@ -57,6 +58,7 @@ type record struct {
 	since  time.Time
 	up     int // views that count
 	down   int
+	unable bool // a node that is there cannot check it
 	wide   bool // a node finds it down, be it suspected or not, so that more check it
 	mine   bool // this node checks it
 	dirty  bool
@@ -68,7 +70,7 @@ type record struct {
 // vote is one node's view.
 type vote struct {
 	voter  *voter
-	state  State // Up or Down
+	state  State // Up, Down or Unable
 	since  time.Time
 	reason string
 	round  uint32 // in which it was told; see share
@@ -270,8 +272,6 @@ func (c *core) elect() {
 	slices.SortFunc(c.candidates, byName)
 	c.mine = c.candidates
 	if c.self.suspected && !c.drained[c.self.name] {
-		// It goes on as though it were not, beside those who check in its place:
-		// only so can it be seen to be right again.
 		c.mine = append(slices.Clone(c.candidates), c.self)
 		slices.SortFunc(c.mine, byName)
 	}
@@ -279,29 +279,24 @@ func (c *core) elect() {
 
 // work works one record out.
 func (c *core) work(r *record, now time.Time, e *effects) {
-	r.up, r.down = 0, 0
-	doubted := false
+	r.up, r.down = r.tally()
+	r.wide, r.unable = false, false
 	for i := range r.votes {
 		v := &r.votes[i]
-		doubted = doubted || v.state == Down && v.voter.live
-		switch {
-		case !v.voter.heeded():
-		case v.state == Up:
-			r.up++
-		default:
-			r.down++
-		}
+		r.wide = r.wide || v.state == Down && v.voter.live
+		r.unable = r.unable || v.state == Unable && v.voter.live
 	}
-	r.wide = doubted
 	wanted := c.cfg.checkers
 	if r.target.Tunnel {
 		wanted = c.cfg.tunnelCheckers
 	}
 	k := checkers(wanted, r.wide)
-	c.scratch = pick(c.candidates, r.id, k, c.scratch[:0])
+	c.scratch = pick(c.able(r, c.candidates, nil), r.id, k, c.scratch[:0])
 	c.verdict(r, c.awaited(r, k != wanted, now), now, e)
-	if len(c.mine) != len(c.candidates) {
-		c.scratch = pick(c.mine, r.id, k, c.scratch[:0])
+	if r.unable || len(c.mine) != len(c.candidates) {
+		// This node goes on where it cannot check, or is not heeded, beside those who
+		// check in its place: only so can it be seen to be right again.
+		c.scratch = pick(c.able(r, c.mine, c.self), r.id, k, c.scratch[:0])
 	}
 	mine := slices.Contains(c.scratch, c.self)
 	switch {
@@ -312,6 +307,35 @@ func (c *core) work(r *record, now time.Time, e *effects) {
 		c.retract(r, func(v *vote) bool { return v.voter == c.self })
 	}
 	r.mine = mine
+}
+
+// tally counts the views that count.
+func (r *record) tally() (up, down int) {
+	for i := range r.votes {
+		switch v := &r.votes[i]; {
+		case !v.voter.heeded():
+		case v.state == Up:
+			up++
+		case v.state == Down:
+			down++
+		}
+	}
+	return up, down
+}
+
+// able are those of some nodes that can check a backend, and one more that is
+// trying.
+func (c *core) able(r *record, nodes []*voter, trying *voter) []*voter {
+	if !r.unable {
+		return nodes
+	}
+	c.ableOnes = c.ableOnes[:0]
+	for _, v := range nodes {
+		if o := r.vote(v); o == nil || o.state != Unable || v == trying {
+			c.ableOnes = append(c.ableOnes, v)
+		}
+	}
+	return c.ableOnes
 }
 
 // awaited is how many of the chosen have been asked, because another finds the

@@ -48,6 +48,11 @@ func (o *oracle) candidates(withSelf bool) []string {
 	return out
 }
 
+// able are those who do not say that they cannot check a backend.
+func (o *oracle) able(k model.BackendKey, nodes []string, but string) []string {
+	return slices.DeleteFunc(nodes, func(n string) bool { return o.views[n][k] == Unable && n != but })
+}
+
 func (o *oracle) chosen(candidates []string, k model.BackendKey, n int) []string {
 	slices.SortFunc(candidates, func(a, b string) int {
 		x, y := score(nodeHash(a), IDOf(k)), score(nodeHash(b), IDOf(k))
@@ -98,7 +103,7 @@ func (o *oracle) step(now time.Time) {
 			}
 			awaited := 0
 			if number != wanted && down > 0 && now.Before(o.until[k]) {
-				for _, n := range o.chosen(o.candidates(false), k, number) {
+				for _, n := range o.chosen(o.able(k, o.candidates(false), ""), k, number) {
 					if o.views[n][k] == Unknown {
 						awaited++
 					}
@@ -113,7 +118,7 @@ func (o *oracle) step(now time.Time) {
 			case o.state[k] == Unknown:
 				o.state[k] = verdictOf(up, down)
 			}
-			o.mine[k] = slices.Contains(o.chosen(o.candidates(true), k, number), o.self)
+			o.mine[k] = slices.Contains(o.chosen(o.able(k, o.candidates(true), o.self), k, number), o.self)
 			if !o.mine[k] && o.views[o.self][k] != Unknown {
 				delete(o.views[o.self], k)
 				again = true
@@ -195,6 +200,9 @@ func TestCoreIsItsOracle(t *testing.T) {
 				k, state := key(random.IntN(backends)), State(random.IntN(2))
 				if random.IntN(100) < down {
 					state = Down
+				}
+				if random.IntN(12) == 0 {
+					state = Unable
 				}
 				if n == "self" && !o.mine[k] {
 					continue

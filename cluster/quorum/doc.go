@@ -26,6 +26,7 @@ const (
 	Unknown State = iota // nobody has judged it yet
 	Up
 	Down
+	Unable // this node cannot make the check; said by one node, it is no verdict
 )
 
 // String names the state as output and metrics do.
@@ -35,6 +36,8 @@ func (s State) String() string {
 		return "up"
 	case Down:
 		return "down"
+	case Unable:
+		return "unable"
 	}
 	return "unknown"
 }
@@ -51,12 +54,13 @@ type Target struct {
 }
 
 // View is what checks of this node have found. Unknown: they have not judged the
-// backend yet, and this node has no view of it.
+// backend yet, and this node has no view of it. Unable: they cannot, and another node
+// is to check in its place.
 type View struct {
 	Key    model.BackendKey
 	State  State
 	Since  time.Time
-	Reason string // why it is Down
+	Reason string // why it is Down, or this node is Unable
 }
 
 // Verdict is what a backend is taken for.

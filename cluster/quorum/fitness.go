@@ -26,7 +26,7 @@ func (c *core) reach() (reached, missed int) {
 		case v == nil:
 		case v.state == Up:
 			reached++
-		default:
+		case v.state == Down:
 			missed++
 		}
 	}

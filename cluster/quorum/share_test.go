@@ -193,6 +193,48 @@ func TestOthersSoftware(t *testing.T) {
 	l.everywhere("all are up", 20, 0)
 }
 
+// TestUnable: what a node cannot check, others check; it goes on trying, and checks
+// again when it can.
+func TestUnable(t *testing.T) {
+	l := newLab(t, 30, Config{Checkers: 1}, "a", "b", "c")
+	l.everywhere("all are up", 30, 0)
+	l.probers(1)
+	had := l.nodes["a"].checked()
+	l.see(func(node string, _ model.BackendKey) State {
+		if node == "a" {
+			return Unable
+		}
+		return Up
+	})
+	l.probers(1, "b", "c")
+	eventually(t, "all know that a cannot, and nothing is down", func() bool {
+		for _, n := range l.all() {
+			s := n.q.Status()
+			if s.Nodes[0].Unable != had || s.Nodes[0].Up != 0 || s.Nodes[0].Suspected || n.count(Up) != 30 || n.q.Unfit() != "" {
+				return false
+			}
+		}
+		return true
+	})
+	// A backend that dies is found by those that can.
+	l.see(func(node string, k model.BackendKey) State {
+		switch {
+		case node == "a":
+			return Unable
+		case k == key(5):
+			return Down
+		}
+		return Up
+	})
+	l.everywhere("one is down", 29, 1)
+	l.see(func(string, model.BackendKey) State { return Up })
+	l.everywhere("all are up", 30, 0)
+	l.probers(1)
+	if got := l.nodes["a"].checked(); got != had {
+		t.Errorf("a checks %d backends, want %d again", got, had)
+	}
+}
+
 // TestHandover: who takes over begins with the verdict that holds, and until it has
 // one of its own nothing changes.
 func TestHandover(t *testing.T) {

@@ -29,6 +29,7 @@ type NodeStatus struct {
 	Suspected bool // its views do not count, as nearly all contradict the others
 	Since     time.Time
 	Up, Down  int // its views of backends that this node has, too
+	Unable    int // backends that it was to check and cannot
 	// Compared are those of its views that were compared with what other nodes agree
 	// on, Differ are those that contradict it.
 	Compared, Differ int
@@ -72,11 +73,15 @@ func (q *Quorum) Status() Status {
 }
 
 func (n *NodeStatus) add(r *record, state State) {
-	if state == Up {
+	switch state {
+	case Up:
 		n.Up++
 		if r.state == Up {
 			n.Reached++
 		}
+		return
+	case Unable:
+		n.Unable++
 		return
 	}
 	n.Down++
@@ -118,7 +123,7 @@ func (q *Quorum) Backend(key model.BackendKey) (Verdict, []NodeView, bool) {
 	if r.target.Tunnel {
 		wanted = q.core.cfg.tunnelCheckers
 	}
-	for _, v := range pick(q.core.candidates, r.id, checkers(wanted, r.wide), nil) {
+	for _, v := range pick(q.core.able(r, q.core.candidates, nil), r.id, checkers(wanted, r.wide), nil) {
 		if r.vote(v) == nil {
 			views = append(views, NodeView{Node: v.name})
 		}

@@ -143,19 +143,10 @@ func (c *core) count() {
 		if r.target == nil || len(r.votes) < 2 {
 			continue
 		}
-		up, down := 0, 0
-		for i := range r.votes {
-			switch v := &r.votes[i]; {
-			case !v.voter.heeded():
-			case v.state == Up:
-				up++
-			default:
-				down++
-			}
-		}
+		up, down := r.tally()
 		for i := range r.votes {
 			v := &r.votes[i]
-			if !v.voter.live {
+			if !v.voter.live || v.state == Unable {
 				continue
 			}
 			u, d := up, down

@@ -18,7 +18,7 @@ import (
 //	    ID       8 bytes, big endian
 //	    state    1 byte
 //	    age      varint, in units of 100 ms: how long it has been so
-//	    state 2: length of the reason, 1 byte, and the reason in UTF-8
+//	    from state 2 on: length of the reason, 1 byte, and the reason in UTF-8
 //
 // Ages and not times, so that clocks may differ. What follows is of a later version
 // and is ignored, as are kinds and states that are not known.
@@ -42,6 +42,8 @@ const (
 	wireNone = 0 // no view any more
 	wireUp   = 1
 	wireDown = 2
+	// wireUnable says that the sender cannot check it.
+	wireUnable = 3
 )
 
 // Limits of messages.
@@ -92,7 +94,7 @@ func (m *message) append(b []byte) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(v.id))
 		b = append(b, wireState[v.state])
 		b = binary.AppendUvarint(b, uint64(max(v.age, 0)/ageUnit))
-		if v.state == Down {
+		if wireState[v.state] >= wireDown {
 			reason := shorten(v.reason)
 			b = append(b, byte(len(reason)))
 			b = append(b, reason...)
@@ -101,7 +103,7 @@ func (m *message) append(b []byte) []byte {
 	return b
 }
 
-var wireState = [...]byte{Unknown: wireNone, Up: wireUp, Down: wireDown}
+var wireState = [...]byte{Unknown: wireNone, Up: wireUp, Down: wireDown, Unable: wireUnable}
 
 // shorten cuts a reason to what a message carries, between two characters.
 func shorten(reason string) string {
@@ -174,6 +176,10 @@ func (v *told) parse(b []byte) ([]byte, bool) {
 		v.state = Up
 	case wireDown:
 		v.state = Down
+	case wireUnable:
+		v.state = Unable
+	}
+	if state >= wireDown {
 		if len(b) == 0 || len(b) < 1+int(b[0]) {
 			return nil, false
 		}

@@ -15,7 +15,7 @@ func messages() []message {
 		{kind: beat, epoch: 1 << 63, sequence: 1 << 40},
 		{kind: only, epoch: 7, sequence: 3, views: []told{}},
 		{kind: change, epoch: 7, sequence: 4, views: []told{
-			{id: 1, state: Up, age: 300 * time.Millisecond}, {id: ^ID(0), state: Down, age: time.Hour, reason: "no connection in time"}, {id: 5},
+			{id: 1, state: Up, age: 300 * time.Millisecond}, {id: ^ID(0), state: Down, age: time.Hour, reason: "no connection in time"}, {id: 5}, {id: 6, state: Unable, reason: "cannot be checked: no such program"},
 		}},
 	}
 }
@@ -61,9 +61,9 @@ func TestBadMessages(t *testing.T) {
 	if got, err := parse(odd.append(nil)); err != nil || got.views[0].reason != "a?b??c" {
 		t.Errorf("%+v, %v", got, err)
 	}
-	unknown := message{kind: change, views: []told{{id: 1, state: Up}}}
+	unknown := message{kind: change, views: []told{{id: 1, state: Unable}}}
 	b := unknown.append(nil)
-	b[len(b)-2] = 9 // a state of a later version
+	b[len(b)-3] = 9 // a state of a later version
 	if got, err := parse(b); err != nil || got.views[0].state != Unknown {
 		t.Errorf("%+v, %v", got, err)
 	}

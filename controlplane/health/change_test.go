@@ -2,7 +2,10 @@ package health
 
 import (
 	"log/slog"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -92,4 +95,38 @@ func TestConfirm(t *testing.T) {
 	if r, _ := c.Result(agrees.Key); !r.Since.Equal(since) || !r.Own {
 		t.Errorf("%+v", r)
 	}
+}
+
+// TestUnable: a checker that cannot make a check says so, once it has tried as often
+// as it takes to find a backend down, and again when it can.
+func TestUnable(t *testing.T) {
+	var mu sync.Mutex
+	var reports []Verdict
+	c, err := New(Config{Confirm: true, Log: slog.New(slog.DiscardHandler), Report: func(verdicts []Verdict) {
+		mu.Lock()
+		defer mu.Unlock()
+		reports = append(reports, verdicts...)
+	}})
+	must(t, err)
+	t.Cleanup(func() { must(t, c.Close()) })
+	last := func() (v Verdict, n int) {
+		mu.Lock()
+		defer mu.Unlock()
+		if n = len(reports); n > 0 {
+			v = reports[n-1]
+		}
+		return v, n
+	}
+	program := filepath.Join(t.TempDir(), "check")
+	check := (&model.Check{Type: model.CheckExec, Exec: []string{program}, Interval: 50 * time.Millisecond, Timeout: long}).WithDefaults()
+	one := target("web", check, closedPort(t))
+	one.Initial, one.Since = Up, time.Now()
+	_, err = c.Set([]Target{one})
+	must(t, err)
+	until(t, "it says that it cannot", func() bool { v, _ := last(); return v.Unable != "" })
+	if v, n := last(); v.State != Up || v.Own || n != 1 || !strings.HasPrefix(v.Unable, "cannot be checked: ") {
+		t.Errorf("%d reports, the last %+v", n, v)
+	}
+	must(t, os.WriteFile(program, []byte("#!/bin/sh\nexit 0\n"), 0o755))
+	until(t, "it can again", func() bool { v, _ := last(); return v.Unable == "" && v.Own && v.State == Up })
 }

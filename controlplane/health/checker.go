@@ -25,7 +25,8 @@ type Config struct {
 	// is needed for the methods IPIP, GUE and L2, and called often.
 	NextHop func(netip.Addr) (Hop, bool)
 	// Confirm has Report be told, too, when a verdict that a target began with
-	// becomes the checker's own (Verdict.Own), or ceases to be.
+	// becomes the checker's own (Verdict.Own), or ceases to be, and when the checker
+	// cannot make a check (Verdict.Unable), or can again.
 	Confirm bool
 	Log     *slog.Logger
 }
@@ -73,12 +74,16 @@ type backend struct {
 	state    State
 	since    time.Time
 	reason   string
-	reported State // that was last reported, or that it began with
-	own      bool  // a check has agreed with state
-	ownTold  bool  // as it was last reported
-	listed   bool  // in Checker.changed
+	reported State  // that was last reported, or that it began with
+	own      bool   // a check has agreed with state
+	unable   string // why a check cannot be made
+	told     told   // as they were last reported
+	listed   bool   // in Checker.changed
 	removed  bool
 }
+
+// told is what else than its state is reported of a backend.
+type told struct{ own, unable bool }
 
 // probed is one way to a backend.
 type probed struct {
@@ -88,6 +93,7 @@ type probed struct {
 	probe   probe
 	removed bool
 	own     bool      // a check has agreed with the state
+	failed  int       // attempts in a row that came to nothing
 	begin   time.Time // of the check under way
 	at      time.Time // when the next one is due
 	started bool      // has been checked or is being checked
@@ -271,10 +277,14 @@ func (b *backend) stop(ways []*probed) {
 // is, Up when all are. The reason is that of the first of the worst.
 func (c *Checker) conclude(b *backend, now time.Time) {
 	state, reason, own := Up, "", true
+	b.unable = ""
 	if len(b.ways) == 0 {
-		state, reason, own = b.state, b.reason, b.own
+		state, reason, own, b.unable = b.state, b.reason, b.own, "it cannot be checked"
 	}
 	for _, p := range b.ways {
+		if p.failed >= b.check.Fall {
+			b.unable = p.err
+		}
 		if p.state == Down && state != Down || p.state == Unknown && state == Up {
 			state, reason, own = p.state, p.err, p.own
 		} else if p.state == state {
@@ -299,7 +309,7 @@ func (c *Checker) conclude(b *backend, now time.Time) {
 
 // news reports whether there is something about a backend to report.
 func (c *Checker) news(b *backend) bool {
-	return b.state != b.reported || c.cfg.Confirm && b.own != b.ownTold
+	return b.state != b.reported || c.cfg.Confirm && b.told != told{b.own, b.unable != ""}
 }
 
 // reporter passes changes of verdicts on.
@@ -317,7 +327,7 @@ func (c *Checker) reporter() {
 			if !c.news(b) {
 				continue // and back again
 			}
-			b.reported, b.ownTold = b.state, b.own
+			b.reported, b.told = b.state, told{b.own, b.unable != ""}
 			verdicts = append(verdicts, b.verdict())
 		}
 		c.changed = nil
@@ -329,7 +339,7 @@ func (c *Checker) reporter() {
 }
 
 func (b *backend) verdict() Verdict {
-	return Verdict{Key: b.key, State: b.state, Since: b.since, Reason: b.reason, Own: b.own}
+	return Verdict{Key: b.key, State: b.state, Since: b.since, Reason: b.reason, Own: b.own, Unable: b.unable}
 }
 
 // State is what is known of one backend; Unknown for one that is not checked.

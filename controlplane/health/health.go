@@ -84,6 +84,10 @@ type Verdict struct {
 	// Own says that a check of this checker has agreed with State, which is until
 	// then what the target began with.
 	Own bool
+	// Unable is why this checker cannot make the check: as many attempts in a row as
+	// make a backend Down came to nothing, for a fault of this node's. What is known
+	// of the backend is old, then. It is empty when the check is made.
+	Unable string
 }
 
 // Result is everything that is known of one backend, for those who look.

@@ -173,9 +173,11 @@ func (c *Checker) finish(p *probed, err error, begin time.Time) {
 		p.err, p.latency = "", now.Sub(begin)
 	}
 	changed := p.judge.judge(p.of.check, err == nil, now)
+	able := p.failed >= p.of.check.Fall
+	p.failed = 0
 	confirmed := !p.own && (p.state == Up && err == nil || p.state == Down && err != nil)
 	p.own = p.own || confirmed
-	if changed || confirmed || p.state != Up {
+	if changed || confirmed || able || p.state != Up {
 		c.conclude(p.of, now)
 	}
 	c.again(p, now)
@@ -186,7 +188,8 @@ func (c *Checker) finish(p *probed, err error, begin time.Time) {
 func (c *Checker) prevented(p *probed, err error, now time.Time) {
 	c.stats.Prevented++
 	p.err = "cannot be checked: " + err.Error()
-	if p.state == Unknown {
+	p.failed++
+	if p.state == Unknown || p.failed == p.of.check.Fall {
 		c.conclude(p.of, now)
 	}
 	if now.Before(c.complain) {

@@ -21,6 +21,7 @@ type HealthQuorum struct {
 type NodeViews struct {
 	Node      string
 	Up, Down  int
+	Unable    int // that it was to check and cannot
 	Missed    int // down, and up by the verdict of all
 	Suspected bool
 }
@@ -37,7 +38,7 @@ func NewQuorumCollector(s QuorumSource) prometheus.Collector {
 		source:    s,
 		checked:   gauge("fairlead_cluster_health_checked", "Backends that this node checks."),
 		unfit:     gauge("fairlead_cluster_health_unfit", "Whether this node cannot reach most of the backends that other nodes reach."),
-		views:     gauge("fairlead_cluster_health_views", "Backends that a node finds up or down.", "member", "state"),
+		views:     gauge("fairlead_cluster_health_views", "Backends that a node finds up or down, or cannot check although it is to: unable.", "member", "state"),
 		missed:    gauge("fairlead_cluster_health_missed", "Backends that a node finds down and that are up by the verdict of all nodes.", "member"),
 		suspected: gauge("fairlead_cluster_health_suspected", "Whether the views of a node do not count, since they contradict the other nodes'.", "member"),
 		messages:  counter("fairlead_cluster_health_messages_total", "Messages about views, by direction: sent or received.", "direction"),
@@ -66,6 +67,7 @@ func (c *quorumCollector) Collect(to chan<- prometheus.Metric) {
 		n := &q.Nodes[i]
 		c.views.send(to, float64(n.Up), n.Node, "up")
 		c.views.send(to, float64(n.Down), n.Node, "down")
+		c.views.send(to, float64(n.Unable), n.Node, "unable")
 		c.missed.send(to, float64(n.Missed), n.Node)
 		c.suspected.send(to, truth(n.Suspected), n.Node)
 	}

@@ -176,7 +176,10 @@ fall = 3
 		for _, b := range r.Backends {
 			text += fmt.Sprintf("[[pool.backend]]\nname = %q\naddress = \"%s:%d\"\n", b.Name, b.IPv4, webPort)
 		}
-		return text + fmt.Sprintf("[[service]]\nname = \"web\"\nvip = %q\nprotocol = \"tcp\"\nport = %d\npool = \"web\"\n", r.VIP4(1), webPort)
+		for i := range 5 {
+			text += fmt.Sprintf("[[service]]\nname = \"web%d\"\nvip = %q\nprotocol = \"tcp\"\nport = %d\npool = \"web\"\n", i+1, r.VIP4(i+1), webPort)
+		}
+		return text
 	})
 	ports := map[string]*probed{}
 	for _, b := range w.Backends {
@@ -251,10 +254,34 @@ fall = 3
 	w.untilCondition([]int{other}, "health checks of node "+name, "contradict what the other nodes agree on")
 	w.untilCondition([]int{checker}, "health checks of this node", "contradict what the other nodes agree on")
 	w.untilBackends("all are up", func(_ string, h *api.BackendHealth) bool { return h.State == "up" })
+	w.untilNotOwner(other, name, 5)
 	if text := w.scrape(checker); !strings.Contains(text, "fairlead_cluster_health_unfit 1\n") || !strings.Contains(text, fmt.Sprintf("fairlead_cluster_health_suspected{member=%q} 1\n", name)) {
 		t.Error("the node does not say that it is suspected and unfit")
 	}
 	w.documented(w.scrape(checker), "fairlead_cluster_health_")
+}
+
+// untilNotOwner waits until so many VIPs have owners, and none of them is the one
+// named, as a node sees it.
+func (w *clusterWorld) untilNotOwner(asked int, name string, vips int) {
+	w.t.Helper()
+	for {
+		owners := map[string]string{}
+		w.must(w.Nodes[asked].Client().Addresses(w.ctx, nil, func(a *api.Address) error {
+			if a.Owner != "" && a.Owner != name {
+				owners[a.Address] = a.Owner
+			}
+			return nil
+		}))
+		if len(owners) == vips {
+			return
+		}
+		select {
+		case <-w.ctx.Done():
+			w.t.Fatalf("VIPs are with %v, want %d that are not with %s", owners, vips, name)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // documented demands that docs/metrics.md has the metrics of a scrape whose names

@@ -121,7 +121,10 @@ func (d *divided) found(verdicts []health.Verdict) {
 	views := make([]quorum.View, len(verdicts))
 	for i, v := range verdicts {
 		views[i] = quorum.View{Key: v.Key, Since: v.Since, Reason: v.Reason}
-		if v.Own {
+		switch {
+		case v.Unable != "":
+			views[i].State, views[i].Since, views[i].Reason = quorum.Unable, time.Now(), v.Unable
+		case v.Own:
 			views[i].State = quorumStates[v.State]
 		}
 	}
@@ -169,7 +172,11 @@ func (n *Node) nodesOn(key model.BackendKey) (list []api.NodeHealth) {
 	}
 	_, views, _ := n.divided.quorum.Backend(key)
 	for _, v := range views {
-		list = append(list, api.NodeHealth{Node: v.Node, State: v.State.String(), Since: v.Since, Error: v.Reason, Ignored: v.Ignored})
+		one := api.NodeHealth{Node: v.Node, State: v.State.String(), Since: v.Since, Error: v.Reason, Ignored: v.Ignored}
+		if v.State == quorum.Unable {
+			one.State, one.Ignored = quorum.Unknown.String(), "the node cannot make the check"
+		}
+		list = append(list, one)
 	}
 	return list
 }
@@ -217,6 +224,9 @@ func (d *divided) conditions() (list [][2]string) {
 		if v.Suspected {
 			list = append(list, [2]string{subject, fmt.Sprintf("%d of %d results contradict what the other nodes agree on: until they agree again they do not count", v.Differ, v.Compared)})
 		}
+		if v.Unable > 0 {
+			list = append(list, [2]string{subject, fmt.Sprintf("%s cannot check %d backends for a fault of its own: other nodes check them, where they can", who, v.Unable)})
+		}
 		if v.Missed > 0 {
 			list = append(list, [2]string{subject, fmt.Sprintf("%s cannot reach %d of the %d backends that it checks and that other nodes find up, and what it sends there is lost: %s",
 				who, v.Missed, v.Missed+v.Reached, someOf(v.Examples, v.Missed))})
@@ -250,7 +260,7 @@ func (n *Node) HealthQuorum() *metrics.HealthQuorum {
 		BytesSent: s.Stats.BytesSent, BytesReceived: s.Stats.BytesReceived, Resyncs: s.Stats.Wholes}
 	for i := range s.Nodes {
 		v := &s.Nodes[i]
-		q.Nodes = append(q.Nodes, metrics.NodeViews{Node: v.Name, Up: v.Up, Down: v.Down, Missed: v.Missed, Suspected: v.Suspected})
+		q.Nodes = append(q.Nodes, metrics.NodeViews{Node: v.Name, Up: v.Up, Down: v.Down, Unable: v.Unable, Missed: v.Missed, Suspected: v.Suspected})
 	}
 	return q
 }
