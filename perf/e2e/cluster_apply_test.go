@@ -200,9 +200,9 @@ func TestClusterApply(t *testing.T) {
 	w.serves("s1 s2", 0, 1, 2)
 }
 
-// TestClusterPartition: both halves take changes; when they meet, the later one
+// TestClusterApplyPartition: both halves take changes; when they meet, the later one
 // holds on all nodes, and the others say whose change was replaced.
-func TestClusterPartition(t *testing.T) {
+func TestClusterApplyPartition(t *testing.T) {
 	t.Parallel()
 	w := newSharedWorld(t)
 	w.must(w.Part([]*lab.Node{w.Balancers[0]}))
