@@ -36,6 +36,7 @@ const maxReason = 200
 var (
 	ErrUnknown = errors.New("no such node or key")
 	ErrSelf    = errors.New("this is the key of the node that is asked")
+	ErrReason  = errors.New("the reason is too long")
 )
 
 // Revocation is one key that is not taken any more.
@@ -43,7 +44,7 @@ type Revocation struct {
 	Node   string            // whose key it was
 	Key    ed25519.PublicKey // what is revoked
 	At     time.Time
-	By     string // the node that was asked to
+	By     string // who has revoked it, and where
 	Reason string
 }
 
@@ -55,6 +56,7 @@ type value struct {
 	Node   string `json:"node"`
 	Key    string `json:"key"` // base64
 	At     int64  `json:"at"`  // milliseconds since 1970
+	By     string `json:"by,omitempty"`
 	Reason string `json:"reason,omitempty"`
 }
 
@@ -143,7 +145,7 @@ func decode(e *cluster.Entry) (r Revocation, err error) {
 	if e.Key != entryOf(key) {
 		return r, errors.New("it is for another key than its name says")
 	}
-	return Revocation{Node: v.Node, Key: key, At: time.UnixMilli(v.At), By: e.Writer, Reason: v.Reason}, nil
+	return Revocation{Node: v.Node, Key: key, At: time.UnixMilli(v.At), By: strings.TrimPrefix(v.By+" on "+e.Writer, " on "), Reason: v.Reason}, nil
 }
 
 func entryOf(key ed25519.PublicKey) string { return Prefix + hex.EncodeToString(key) }
@@ -162,11 +164,12 @@ func (l *List) All() []Revocation {
 	return out
 }
 
-// Revoke revokes the key that a member of that name has now, dead or alive. It
-// is in force here when Revoke returns, and reaches the others by itself.
-func (l *List) Revoke(node, reason string) (Revocation, error) {
+// Revoke revokes the key that a member of that name has now, dead or alive; by is
+// who asks for it. It is in force here when Revoke returns, and reaches the others
+// by itself.
+func (l *List) Revoke(node, reason, by string) (Revocation, error) {
 	if len(reason) > maxReason {
-		return Revocation{}, fmt.Errorf("a reason of %d bytes: at most %d are kept", len(reason), maxReason)
+		return Revocation{}, fmt.Errorf("%w: %d bytes, at most %d are kept", ErrReason, len(reason), maxReason)
 	}
 	var key ed25519.PublicKey
 	for _, m := range l.cfg.Members.All() {
@@ -180,7 +183,7 @@ func (l *List) Revoke(node, reason string) (Revocation, error) {
 	case key.Equal(l.cfg.Identity.PublicKey()):
 		return Revocation{}, fmt.Errorf("%w: ask another node to revoke the key of %q", ErrSelf, node)
 	}
-	v := value{Node: node, Key: base64.StdEncoding.EncodeToString(key), At: time.Now().UnixMilli(), Reason: reason}
+	v := value{Node: node, Key: base64.StdEncoding.EncodeToString(key), At: time.Now().UnixMilli(), By: by, Reason: reason}
 	data, err := json.Marshal(&v)
 	if err != nil {
 		return Revocation{}, err
@@ -188,9 +191,9 @@ func (l *List) Revoke(node, reason string) (Revocation, error) {
 	if err := l.cfg.Store.Put(entryOf(key), data); err != nil {
 		return Revocation{}, err
 	}
-	r := Revocation{Node: node, Key: key, At: time.UnixMilli(v.At), By: l.cfg.Identity.Name(), Reason: reason}
-	l.changed([]cluster.Entry{{Key: entryOf(key), Value: data, Writer: r.By}})
-	return r, nil
+	e := cluster.Entry{Key: entryOf(key), Value: data, Writer: l.cfg.Identity.Name()}
+	l.changed([]cluster.Entry{e})
+	return decode(&e)
 }
 
 // Restore has a key taken again. It is named by its fingerprint, or by the node

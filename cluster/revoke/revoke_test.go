@@ -92,14 +92,14 @@ func TestRevoke(t *testing.T) {
 	w := clustertest.New(t, "lb1", "lb2", "lb3")
 	one, two, three := newRig(t, w, "lb1"), newRig(t, w, "lb2"), newRig(t, w, "lb3")
 	stolen := three.me.node.Key
-	r, err := one.Revoke("lb3", "the disk was stolen")
+	r, err := one.Revoke("lb3", "the disk was stolen", "alice")
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !one.me.refuses(stolen) {
 		t.Error("it is not in force when it returns")
 	}
-	if r.Node != "lb3" || !r.Key.Equal(stolen) || r.By != "lb1" || r.Reason != "the disk was stolen" || r.Fingerprint() != identity.Fingerprint(stolen) {
+	if r.Node != "lb3" || !r.Key.Equal(stolen) || r.By != "alice on lb1" || r.Reason != "the disk was stolen" || r.Fingerprint() != identity.Fingerprint(stolen) {
 		t.Errorf("%+v", r)
 	}
 	eventually(t, "all know", func() bool { return two.me.refuses(stolen) && three.me.refuses(stolen) })
@@ -111,7 +111,7 @@ func TestRevoke(t *testing.T) {
 	})
 	eventually(t, "others say so", func() bool { return two.log.has(`the key of a node is revoked" node=lb3`) })
 	list := two.All()
-	if len(list) != 1 || list[0].Node != "lb3" || list[0].By != "lb1" || !list[0].At.Equal(r.At) {
+	if len(list) != 1 || list[0].Node != "lb3" || list[0].By != "alice on lb1" || !list[0].At.Equal(r.At) {
 		t.Errorf("%+v", list)
 	}
 	// It is in force from the start of whoever starts.
@@ -128,7 +128,7 @@ func TestRevoke(t *testing.T) {
 	}
 	// A node that is dead can be revoked, too, and by its fingerprint restored.
 	w.Kill("lb3")
-	if _, err := one.Revoke("lb3", ""); err != nil {
+	if _, err := one.Revoke("lb3", "", ""); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := one.Restore(strings.ToUpper(identity.Fingerprint(stolen))); err != nil {
@@ -139,9 +139,9 @@ func TestRevoke(t *testing.T) {
 func TestRefused(t *testing.T) {
 	w := clustertest.New(t, "lb1", "lb2")
 	one := newRig(t, w, "lb1")
-	_, unknown := one.Revoke("lb9", "")
-	_, self := one.Revoke("lb1", "")
-	_, long := one.Revoke("lb2", strings.Repeat("x", 201))
+	_, unknown := one.Revoke("lb9", "", "")
+	_, self := one.Revoke("lb1", "", "")
+	_, long := one.Revoke("lb2", strings.Repeat("x", 201), "")
 	_, none := one.Restore("lb2")
 	for _, c := range []struct {
 		err, is error
@@ -149,10 +149,10 @@ func TestRefused(t *testing.T) {
 	}{
 		{unknown, ErrUnknown, `no such node or key: no member "lb9" is known to this node`},
 		{self, ErrSelf, `this is the key of the node that is asked: ask another node to revoke the key of "lb1"`},
-		{long, nil, "a reason of 201 bytes: at most 200 are kept"},
+		{long, ErrReason, "the reason is too long: 201 bytes, at most 200 are kept"},
 		{none, ErrUnknown, `no such node or key: no key of "lb2" is revoked`},
 	} {
-		if c.err == nil || c.err.Error() != c.want || c.is != nil && !errors.Is(c.err, c.is) {
+		if c.err == nil || c.err.Error() != c.want || !errors.Is(c.err, c.is) {
 			t.Errorf("got %v, want %s", c.err, c.want)
 		}
 	}

@@ -28,7 +28,7 @@ Other commands show all members with --all, and one with --node.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newClusterMembers(), newClusterStatus(), newClusterDiff(), newClusterKey())
+	c.AddCommand(newClusterMembers(), newClusterStatus(), newClusterDiff(), newClusterKey(), newClusterRevoke(), newClusterRevoked(), newClusterRestore())
 	return c
 }
 

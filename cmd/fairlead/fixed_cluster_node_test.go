@@ -151,3 +151,18 @@ func (f *fixedNode) SummedDrops(ctx context.Context) (api.SummedDrops, error) {
 		{Node: "lb1", Drops: d}, {Node: "lb2", Drops: api.Drops{Reasons: []api.DropCount{{Where: "worker", Reason: "no_service", Packets: 100}}}},
 	}}, err
 }
+
+func (f *fixedNode) RevokedKeys(context.Context) (api.RevokedKeys, error) {
+	return api.RevokedKeys{Keys: []api.RevokedKey{
+		{Node: "lb3", Fingerprint: "0011223344556677", Since: fixedTime, By: "alice (pid 17) on lb1", Reason: "disk replaced and not wiped"},
+		{Node: "lb9", Fingerprint: "8899aabbccddeeff", Since: fixedTime, By: "root (pid 21) on lb2"},
+	}}, nil
+}
+
+func (f *fixedNode) RevokeMember(_ context.Context, node, reason string) (api.RevokedKey, error) {
+	return api.RevokedKey{Node: node, Fingerprint: "0011223344556677", Since: fixedTime, By: "alice (pid 17) on lb1", Reason: reason}, nil
+}
+
+func (f *fixedNode) RestoreKey(_ context.Context, key string) (api.RevokedKey, error) {
+	return api.RevokedKey{Node: key, Fingerprint: "0011223344556677", Since: fixedTime, By: "alice (pid 17) on lb1"}, nil
+}

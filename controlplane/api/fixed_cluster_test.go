@@ -96,3 +96,15 @@ func (f *fixed) PoolTables(context.Context) (PoolTables, error) {
 func (f *fixed) NodeKeys(context.Context) (NodeKeys, error) {
 	return NodeKeys{Fingerprints: []string{"00:11:22:33"}}, nil
 }
+
+func (f *fixed) RevokedKeys(context.Context) (RevokedKeys, error) {
+	return RevokedKeys{Keys: []RevokedKey{{Node: "lb3", Fingerprint: "0011223344556677", By: "alice on lb1"}}}, nil
+}
+
+func (f *fixed) RevokeMember(_ context.Context, node, reason string) (RevokedKey, error) {
+	return RevokedKey{Node: node, Fingerprint: "0011223344556677", By: "alice on lb1", Reason: reason}, nil
+}
+
+func (f *fixed) RestoreKey(context.Context, string) (RevokedKey, error) {
+	return RevokedKey{Node: "lb3", Fingerprint: "0011223344556677", By: "alice on lb1"}, nil
+}

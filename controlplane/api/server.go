@@ -44,6 +44,7 @@ type Provider interface {
 	Upgrader
 	LogKeeper
 	ClusterProvider
+	Revoker
 	SumProvider
 	FactsProvider
 }
@@ -64,6 +65,7 @@ func NewRouter(node Provider) *Router {
 	registerWays(r, node)
 	registerUpgrade(r, node)
 	registerCluster(r, node)
+	registerRevoked(r, node)
 	registerSums(r, node)
 	registerFacts(r, node)
 	registerDebug(r, node)

@@ -1,6 +1,12 @@
 package node
 
-import "fairlead/cluster/revoke"
+import (
+	"context"
+	"errors"
+
+	"fairlead/cluster/revoke"
+	"fairlead/controlplane/api"
+)
 
 // openRevoke has this node refuse the keys that the cluster takes no more, before
 // it speaks to anybody.
@@ -10,4 +16,62 @@ func openRevoke(n *Node) (clusterRoom, error) {
 	})
 	n.cluster.revoked = list
 	return clusterRoom{close: func() error { list.Close(); return nil }}, nil
+}
+
+func (n *Node) revocations() (*revoke.List, error) {
+	if n.cluster == nil {
+		return nil, api.Errorf(api.Conflict, "this node is in no cluster; [cluster] in its configuration has it join one")
+	}
+	return n.cluster.revoked, nil
+}
+
+// RevokedKeys implements api.Revoker.
+func (n *Node) RevokedKeys(context.Context) (api.RevokedKeys, error) {
+	list, err := n.revocations()
+	if err != nil {
+		return api.RevokedKeys{}, err
+	}
+	var out api.RevokedKeys
+	for _, r := range list.All() {
+		out.Keys = append(out.Keys, revokedKey(&r))
+	}
+	return out, nil
+}
+
+// RevokeMember implements api.Revoker.
+func (n *Node) RevokeMember(ctx context.Context, node, reason string) (api.RevokedKey, error) {
+	list, err := n.revocations()
+	if err != nil {
+		return api.RevokedKey{}, err
+	}
+	r, err := list.Revoke(node, reason, api.CallerOf(ctx).String())
+	return revokedKey(&r), revocationError(err)
+}
+
+// RestoreKey implements api.Revoker.
+func (n *Node) RestoreKey(_ context.Context, key string) (api.RevokedKey, error) {
+	list, err := n.revocations()
+	if err != nil {
+		return api.RevokedKey{}, err
+	}
+	r, err := list.Restore(key)
+	return revokedKey(&r), revocationError(err)
+}
+
+func revokedKey(r *revoke.Revocation) api.RevokedKey {
+	return api.RevokedKey{Node: r.Node, Fingerprint: r.Fingerprint(), Since: r.At, By: r.By, Reason: r.Reason}
+}
+
+func revocationError(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, revoke.ErrUnknown):
+		return api.Errorf(api.NotFound, "%v", err)
+	case errors.Is(err, revoke.ErrSelf):
+		return api.Errorf(api.Conflict, "%v", err)
+	case errors.Is(err, revoke.ErrReason):
+		return api.Errorf(api.Invalid, "%v", err)
+	}
+	return api.Errorf(api.Unavailable, "%v", err)
 }
