@@ -26,6 +26,9 @@ const (
 	takenBy = 3 * time.Second
 	// handOver is how long others may take to take over what this node leaves.
 	handOver = 2 * time.Second
+	// afterHandOver is how long this node then forwards what comes still from those
+	// who have missed the others' announcements.
+	afterHandOver = 5 * time.Second
 )
 
 // owning is this node's part in who owns which VIP.

@@ -201,7 +201,8 @@ func (n *Node) drainToStop(ctx context.Context) {
 	a := n.announce
 	others := n.handOver(ctx)
 	a.mu.Lock()
-	needed := a.drain.phase != announce.Drained && (others || a.heardByRouters())
+	routers := a.heardByRouters()
+	needed := a.drain.phase != announce.Drained && (others || routers)
 	a.mu.Unlock()
 	if !needed {
 		return
@@ -214,8 +215,17 @@ func (n *Node) drainToStop(ctx context.Context) {
 	}
 	ticker := time.NewTicker(announceEvery)
 	defer ticker.Stop()
+	var late <-chan time.Time
+	if others && !routers {
+		timer := time.NewTimer(afterHandOver)
+		defer timer.Stop()
+		late = timer.C
+	}
 	for n.DrainStatus().Phase != announce.Drained {
 		select {
+		case <-late:
+			a.log.Warn("packets come still, though other nodes have announced this node's VIPs: the node stops", "waited", afterHandOver)
+			return
 		case <-ticker.C:
 		case <-again:
 			a.log.Warn("a second signal: the node stops without having drained")
