@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -298,6 +299,7 @@ func TestVIPTakeover(t *testing.T) {
 	w := newOwnersWorld(t)
 	before := w.shared(0, 1, 2)
 	w.oneEach(before)
+	w.documented(w.scrape(0), "fairlead_cluster_owner_")
 	w.ping(2)
 
 	killed := w.Balancers[1].Name
@@ -324,9 +326,19 @@ func TestVIPTakeover(t *testing.T) {
 	after = w.shared(1, 2)
 	w.onlyMoved(drained, before, after)
 	w.oneEach(after)
+	w.lossless("drained", c)
+	// The drain outlives the node, and ends where it is told to.
+	w.must(w.Nodes[0].Stop())
+	w.must(w.Nodes[0].Launch(w.ctx))
+	w.until("the restarted node knows that it is drained", func() bool {
+		var s api.DrainState
+		w.must(w.Nodes[0].Client().Call(w.ctx, http.MethodGet, "/v1/drain", nil, nil, &s))
+		return s.Phase == "drained"
+	})
+	w.onlyMoved(drained, before, w.shared(1, 2))
+	w.oneEach(after)
 	w.post(0, "/v1/undrain")
 	w.shared(0, 1, 2)
-	w.lossless("drained", c)
 	w.goOn()
 
 	stopped := w.Balancers[2].Name
@@ -362,6 +374,24 @@ func TestVIPPartition(t *testing.T) {
 		t.Errorf("after the partition VIPs are elsewhere than before: %v, before %v", after, before)
 	}
 	w.oneEach(after)
+	w.goOn()
+
+	// A plug that is pulled parts a node from everything, and it knows.
+	port, err := w.Switch.Host().Netlink().LinkByName(w.Balancers[2].Name)
+	w.must(err)
+	w.must(w.Switch.Host().Netlink().LinkSetDown(port))
+	w.onlyMoved(w.Balancers[2].Name, before, w.shared(0, 1))
+	w.until("the node without a plug says what is wrong", func() bool {
+		s, err := w.Nodes[2].Status(w.ctx)
+		w.must(err)
+		return slices.ContainsFunc(s.Summary.Conditions, func(c api.Condition) bool {
+			return strings.Contains(c.Message, "VIPs go to other nodes of the cluster, as long as there are: interface eth0 has no carrier")
+		})
+	})
+	w.goOn()
+	w.must(w.Switch.Host().Netlink().LinkSetUp(port))
+	w.shared(0, 1, 2)
+	w.oneEach(before)
 	w.goOn()
 	w.hangUp()
 }

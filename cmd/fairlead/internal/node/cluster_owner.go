@@ -243,6 +243,31 @@ func (n *Node) OwnerStats() (stats owner.Stats, ok bool) {
 	return c.room.Stats(), true
 }
 
+// ownerConditions are what is not as it is wanted, each with what it is about.
+func (n *Node) ownerConditions() (list [][2]string) {
+	c := n.ownership.cluster
+	if c == nil {
+		return nil
+	}
+	c.mu.Lock()
+	why := c.why()
+	c.mu.Unlock()
+	if why != "" {
+		list = append(list, [2]string{"node", "VIPs go to other nodes of the cluster, as long as there are: " + why})
+	}
+	var nobodys []netip.Addr
+	for vip, name := range c.room.Owners() {
+		if name == "" {
+			nobodys = append(nobodys, vip)
+		}
+	}
+	if len(nobodys) > 0 {
+		first := slices.MinFunc(nobodys, netip.Addr.Compare)
+		list = append(list, [2]string{"VIPs", fmt.Sprintf("no node of the cluster answers for %d of them, such as %s", len(nobodys), first)})
+	}
+	return list
+}
+
 var errAlone = errors.New("the node is alone: it has no [cluster]")
 
 // DrainNode takes a node of the cluster out of service, this one or another, and

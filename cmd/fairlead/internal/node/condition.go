@@ -37,6 +37,9 @@ func (n *Node) judge(s *api.Summary, missing []string) {
 	for _, c := range n.announce.conditions() {
 		condition(s, api.HealthDegraded, c[0], "%s", c[1])
 	}
+	for _, c := range n.ownerConditions() {
+		condition(s, api.HealthDegraded, c[0], "%s", c[1])
+	}
 	for _, c := range n.divided.conditions() {
 		condition(s, api.HealthDegraded, c[0], "%s", c[1])
 	}
