@@ -259,3 +259,12 @@ func FuzzMeta(f *testing.F) {
 		}
 	})
 }
+
+func nodeOf(name string, at netip.AddrPort, meta []byte) *memberlist.Node {
+	return &memberlist.Node{Name: name, Addr: at.Addr().AsSlice(), Port: at.Port(), Meta: meta}
+}
+
+// resign signs what a node says of itself.
+func resign(n *node, body []byte) []byte {
+	return append(append(bytes.Clone(body), 255, 64), n.id.Sign("member meta", body)...)
+}
