@@ -22,10 +22,10 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: cli man help build demo test race bench attack profile microbench fuzz lint generate install
+.PHONY: cli man help build demo cluster-demo machines test race bench attack profile microbench fuzz lint generate install
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/fairlead
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X fairlead/cmd/fairlead/internal/node.Version=$(VERSION)' -o bin/fairlead ./cmd/fairlead
@@ -34,7 +34,17 @@ demo: need-root build ## show all methods at work, in namespaces of this machine
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/demo ./perf/demo
 	@exec bin/demo -fairlead bin/fairlead $(if $(filter-out 0,$(HOLD)),-hold)
 
-test: need-root lint ## run the linters, all tests, and every fuzz target for a short time; needs root
+cluster-demo: need-root build ## show what survives when nodes of a cluster die and drain, in namespaces of this machine; needs root
+	@.ci/need-routers
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/clusterdemo ./perf/clusterdemo
+	@exec bin/clusterdemo -fairlead bin/fairlead
+
+machines: ## check the Vagrantfile and the scripts that set up the lab's machines
+	@.ci/need-vagrant
+	@cd '$(CURDIR)' && VAGRANT_HOME="$${VAGRANT_HOME:-$$(mktemp -d)}" vagrant validate --ignore-provider
+	shellcheck -x perf/machines/*.sh perf/machines/start-unit
+
+test: need-root lint machines ## run the linters, all tests, and every fuzz target for a short time; needs root
 	.ci/need-prometheus
 	.ci/need-systemd
 	@.ci/need-routers

@@ -54,7 +54,10 @@ connect_retry = "2s"
 [[bgp.peer]]
 address = "$FRONT_NET.$ROUTER"
 asn = 65000
-bfd = true
+
+[bgp.peer.bfd]
+enabled = true
+interval = "100ms"
 END
 [ "$n" != 1 ] || cat >>"$ETC/fairlead/fairlead.toml" <<END
 

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # What the scripts of all machines share; they source it. A script is run as root
 # on its machine, which may be a virtual machine or a network namespace:
 #
