@@ -47,7 +47,7 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		for _, b := range w.lbs {
 			if b.Node != nil {
-				err = fmt.Errorf("%w\n%s's log:\n%s", err, b.Name, b.Log())
+				fmt.Fprintf(o.Out, "\n%s's log:\n%s", b.Name, b.Log())
 			}
 		}
 	}
@@ -226,16 +226,24 @@ func (w *world) open(ctx context.Context) (*pingers, error) {
 // everyOneHears waits until every connection has had another echo, or is broken.
 func (p *pingers) everyOneHears(ctx context.Context) {
 	for _, one := range p.all {
-		for from := one.Received(); one.Received() == from; {
-			select {
-			case <-one.Broken():
-				from--
-			case <-ctx.Done():
-				return
-			case <-time.After(time.Millisecond):
-			}
+		if !oneHears(ctx, one) {
+			return
 		}
 	}
+}
+
+// oneHears is false when there is no time left.
+func oneHears(ctx context.Context, one *traffic.Pinger) bool {
+	for from := one.Received(); one.Received() == from; {
+		select {
+		case <-one.Broken():
+			return true
+		case <-ctx.Done():
+			return false
+		case <-time.After(time.Millisecond):
+		}
+	}
+	return true
 }
 
 func (p *pingers) broken() (n int) {

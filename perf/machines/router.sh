@@ -31,6 +31,7 @@ protocol bgp lb$n {
 	neighbor $FRONT_NET.$((10 + n)) as 65010;
 	passive on;
 	bfd on;
+	error wait time 1, 10; # a node that was found dead may be back soon; BIRD's own default is a minute
 	ipv4 { import filter nodes; export none; };
 }
 END
