@@ -33,6 +33,7 @@ func main() {
 // Plan is what is simulated.
 type Plan struct {
 	Entries int           // that all nodes share: the pools of so many services
+	Probe   time.Duration // how often each node probes another one
 	Loss    float64       // part of the packets of gossip
 	Least   time.Duration // that anything is on its way for
 	Most    time.Duration
@@ -49,6 +50,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	p := Plan{Say: os.Stderr}
 	sizes := flags.String("nodes", "10,100", "how many `nodes`; several, with commas, one after the other")
 	flags.IntVar(&p.Entries, "entries", 10_000, "entries that all nodes share")
+	flags.DurationVar(&p.Probe, "probe", 100*time.Millisecond, "how often each node probes another one")
 	flags.Float64Var(&p.Loss, "loss", 0.01, "part of the packets of gossip that are lost")
 	flags.DurationVar(&p.Least, "least", 200*time.Microsecond, "least time that anything is on its way for")
 	flags.DurationVar(&p.Most, "most", 2*time.Millisecond, "most time that anything is on its way for")
@@ -99,8 +101,8 @@ type Traffic struct{ Packets, Bytes float64 }
 
 // Print writes a table.
 func Print(out io.Writer, p Plan, results []*Result) error {
-	fmt.Fprintf(out, "Nodes in one process of %d CPUs, %.0f %% of the packets of gossip lost, %v to %v on the way; %d entries shared.\n\n",
-		runtime.NumCPU(), 100*p.Loss, p.Least, p.Most, p.Entries)
+	fmt.Fprintf(out, "Nodes in one process of %d CPUs, %.0f %% of the packets of gossip lost, %v to %v on the way; %d entries shared, a probe by each node every %v.\n\n",
+		runtime.NumCPU(), 100*p.Loss, p.Least, p.Most, p.Entries, p.Probe)
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	row := func(name string, f func(*Result) string) {
 		fmt.Fprintf(t, "%s\t", name)

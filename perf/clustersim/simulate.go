@@ -110,19 +110,20 @@ func (s *simulation) add(ctx context.Context, i int) error {
 	host := s.network.Add(name, gossip, stream)
 	first := netip.AddrFrom4([4]byte{198, 18, 0, 1})
 	m, err := member.New(member.Config{
-		Identity: id, Gossip: gossip, Stream: stream, Transport: host, ProbeInterval: 100 * time.Millisecond,
+		Identity: id, Gossip: gossip, Stream: stream, Transport: host, ProbeInterval: s.plan.Probe,
 		Seeds: []member.Seed{{Host: first.String(), Port: 7947}}, Software: "simulated", WireMin: 1, WireMax: 1,
 	})
 	if err != nil {
 		return err
 	}
 	n := &node{Members: m, host: host}
+	m.Attach(host, host.Dial)
 	if n.store, err = store.Open(store.Config{Identity: id, Members: m, Peers: host, Log: slog.New(slog.DiscardHandler)}); err != nil {
 		return errors.Join(err, m.Close())
 	}
 	s.nodes = append(s.nodes, n)
 	n.stop = n.store.Watch(prefix, func(entries []cluster.Entry) { s.watch.see(i, entries) })
-	if err := m.Join(ctx, host, host.Dial); err != nil {
+	if err := m.Join(ctx); err != nil {
 		return err
 	}
 	return nil
