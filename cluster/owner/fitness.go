@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Fitness is what a node says of its own ability to serve VIPs.
@@ -23,10 +24,10 @@ func (f *Fitness) Equal(o *Fitness) bool {
 	return f.Forwards == o.Forwards && f.Impaired == o.Impaired && slices.Equal(f.Networks, o.Networks)
 }
 
-// maxNetworks and maxImpaired keep an entry short.
+// maxNetworks and maxImpaired keep an entry so short that it is gossiped as it is.
 const (
 	maxNetworks = 16
-	maxImpaired = 200 // bytes
+	maxImpaired = 120 // bytes
 )
 
 // said is a Fitness as nodes tell each other, under live/<node>/fitness. Fields
@@ -68,7 +69,7 @@ func decodeSaid(b []byte) (said, error) {
 // bounded is f with no more than an entry takes.
 func (f Fitness) bounded() Fitness {
 	if len(f.Impaired) > maxImpaired {
-		f.Impaired = f.Impaired[:maxImpaired]
+		f.Impaired = strings.ToValidUTF8(f.Impaired[:maxImpaired], "")
 	}
 	f.Networks = slices.Clone(f.Networks)
 	for i := range f.Networks {
