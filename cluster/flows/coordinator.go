@@ -27,6 +27,7 @@ type coordinator struct {
 	known  map[string]*known // pools of this node
 	gen    uint64
 	looked bool
+	synced bool // the store has what others' stores have
 	active bool
 	acted  time.Time
 	lost   time.Time // when a node was last lost, or this one began to know
@@ -76,7 +77,7 @@ func (c *coordinator) tick() {
 	}
 	c.acted = now
 	c.look(now)
-	if c.active = c.leads(); !c.active {
+	if c.active = c.synced && c.leads(); !c.active {
 		c.round = nil
 		return
 	}

@@ -39,6 +39,7 @@ type Flow struct {
 	VIP     netip.AddrPort
 	Backend netip.AddrPort // as the pool has it: port 0 is the packet's own; zero for Ended
 	Life    time.Duration  // until it is forgotten unless a packet comes first; on the wire in whole seconds
+	Slack   time.Duration  // for how much longer those keep it who have only been told of it; likewise
 
 	// What follows is known at home only.
 	Timeout time.Duration // that packets prolong its life to

@@ -197,7 +197,8 @@ func (r *Room) run() {
 			r.core.receiver.generation()
 		}
 		r.core.tick()
-		if !complete && isClosed(synced) && r.core.receiver.told() {
+		r.core.coordinator.synced = isClosed(synced)
+		if !complete && r.core.coordinator.synced && r.core.receiver.told() {
 			complete = true
 			close(r.told)
 		}

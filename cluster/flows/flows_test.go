@@ -112,8 +112,8 @@ func TestOthersAreTold(t *testing.T) {
 	r.has("b", f)
 	r.has("c", f, g)
 	r.paths["c"].do(func() {
-		if got := r.paths["c"].got[f.Key()].Life; got < f.Life || got > 3*f.Life {
-			t.Errorf("a life of %s: want one that is longer than %s, and not for ever", got, f.Life)
+		if got := r.paths["c"].got[f.Key()]; got.Life != f.Life || got.Slack < got.Life/2 || got.Slack > got.Life {
+			t.Errorf("a life of %s, and %s more: want %s, and somewhat more", got.Life, got.Slack, f.Life)
 		}
 	})
 	r.paths["a"].happens(f.ended())

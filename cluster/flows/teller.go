@@ -111,11 +111,10 @@ func (t *teller) tell(f *Flow) {
 // add puts a flow into a batch. Who is told of it keeps it for longer than this
 // node would: until this one has had two occasions to tell of it again.
 func (t *teller) add(b *batch, f *Flow) {
-	told := *f
 	if !f.Told {
-		told.Life += 2 * (t.period(f) + t.core.settings.refresh)
+		f.Slack = 2 * (t.period(f) + t.core.settings.refresh)
 	}
-	b.add(&told)
+	b.add(f)
 	t.core.stats.told[f.Kind].Add(1)
 }
 

@@ -26,10 +26,11 @@ import (
 //	  4 or 16  client's address
 //	  2        client's port
 //	  uvarint  VIP, its place in the dictionary
-//	  uvarint  backend, likewise    } not when the
-//	  uvarint  life in seconds      } flow has ended
+//	  uvarint  backend, likewise    } not when
+//	  uvarint  life in seconds      } the flow
+//	  uvarint  slack in seconds     } has ended
 //
-// A flow of IPv4 takes 11 bytes so. What follows the flows is not looked at: a
+// A flow of IPv4 takes 13 bytes so. What follows the flows is not looked at: a
 // later version may put something there. A flow of an unknown kind is passed
 // over; it has all fields of Established.
 //
@@ -130,10 +131,14 @@ func (b *batch) add(f *Flow) {
 	b.body = binary.AppendUvarint(b.body, b.end(f.VIP))
 	if f.Kind != Ended {
 		b.body = binary.AppendUvarint(b.body, b.end(f.Backend))
-		b.body = binary.AppendUvarint(b.body, uint64(max(0, (f.Life+time.Second-1)/time.Second)))
+		b.body = binary.AppendUvarint(b.body, seconds(f.Life))
+		b.body = binary.AppendUvarint(b.body, seconds(f.Slack))
 	}
 	b.flows++
 }
+
+// seconds rounds up.
+func seconds(d time.Duration) uint64 { return uint64(max(0, (d+time.Second-1)/time.Second)) }
 
 // message is the batch as it is sent.
 func (b *batch) message() []byte {
@@ -279,6 +284,7 @@ func (m *message) batch(raw []byte) error {
 		if f.Kind != Ended {
 			backend = s.uvarint()
 			f.Life = time.Duration(min(s.uvarint(), maxLife)) * time.Second
+			f.Slack = time.Duration(min(s.uvarint(), maxLife)) * time.Second
 		}
 		switch {
 		case s.bad:

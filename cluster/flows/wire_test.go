@@ -14,7 +14,7 @@ import (
 func end(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 var someFlows = []Flow{
-	{Kind: Established, Proto: 6, Client: end("192.0.2.1:40000"), VIP: end("203.0.113.1:443"), Backend: end("198.18.0.1:8443"), Life: 2 * time.Hour},
+	{Kind: Established, Proto: 6, Client: end("192.0.2.1:40000"), VIP: end("203.0.113.1:443"), Backend: end("198.18.0.1:8443"), Life: 2 * time.Hour, Slack: time.Minute},
 	{Kind: Established, Proto: 17, Client: end("[2001:db8::1]:53"), VIP: end("[2001:db8:1::1]:53"), Backend: end("198.18.0.2:0"), Life: 30 * time.Second},
 	{Kind: Affinity, Proto: 6, Client: end("192.0.2.1:0"), VIP: end("203.0.113.1:443"), Backend: end("198.18.0.2:8443"), Life: time.Second},
 	{Kind: Ended, Proto: 132, Client: end("192.0.2.9:1"), VIP: end("203.0.113.1:443")},
@@ -53,11 +53,11 @@ func TestBatchIsWhatItWas(t *testing.T) {
 	const want = "0101" +
 		"05" + "04cb00710101bb" + "04c612000120fb" + "0620010db80001000000000000000000010035" + "04c61200020000" + "04c612000220fb" +
 		"05" +
-		"11c00002019c400001a038" +
-		"2920010db80000000000000000000000010035" + "02031e" +
-		"13c00002010000000401" +
+		"11c00002019c400001a0383c" +
+		"2920010db80000000000000000000000010035" + "02031e00" +
+		"13c0000201000000040100" +
 		"32c0000209000100" +
-		"0163c00002090001000100"
+		"0163c0000209000100010000"
 	if got := hex.EncodeToString(encode(someFlows)); got != want {
 		t.Fatalf("got  %s\nwant %s", got, want)
 	}
@@ -87,9 +87,9 @@ func TestBadMessages(t *testing.T) {
 		batch("02" + "04cb71000101bb"):   "a batch of flows with 2 ends: it ends too early",
 		batch("01" + "05cb71000101bb"):   "end 0 of a batch of flows: address family 5",
 		batch("00" + "ffffffffffffff7f"): "a batch of 72057594037927935 flows: it ends too early",
-		batch("00" + "01" + "11c00002019c40000000"):                      "flow 0 of a batch: no such end",
-		batch("01" + "04cb71000101bb" + "01" + "11c00002019c400001a038"): "flow 0 of a batch: no such end",
-		batch("01" + "04cb71000101bb" + "01" + "19c00002019c400001a038"): "flow 0 of a batch: it ends too early",
+		batch("00" + "01" + "11c00002019c4000000000"):                      "flow 0 of a batch: no such end",
+		batch("01" + "04cb71000101bb" + "01" + "11c00002019c400001a0383c"): "flow 0 of a batch: no such end",
+		batch("01" + "04cb71000101bb" + "01" + "19c00002019c400001a038"):   "flow 0 of a batch: it ends too early",
 	} {
 		b, err := hex.DecodeString(raw)
 		if err != nil {
