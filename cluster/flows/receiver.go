@@ -72,7 +72,10 @@ func (r *receiver) take(f *Flow) bool {
 		return false
 	case Taken:
 		r.core.stats.taken.Add(1)
-		delete(r.pending, key)
+		if _, waited := r.pending[key]; waited {
+			r.core.stats.resolvedLater.Add(1)
+			delete(r.pending, key)
+		}
 	case Refused:
 		r.core.stats.refused.Add(1)
 		delete(r.pending, key)
