@@ -214,7 +214,7 @@ func (c *coordinator) ask(now time.Time, pools []questionPool) {
 	c.core.stats.rounds.Add(1)
 	c.round = r
 	r.take(c.core.follower.reply(pools))
-	for name := range c.core.members {
+	for _, name := range c.core.teller.order {
 		c.core.ask(name, request)
 	}
 	c.end()

@@ -68,7 +68,7 @@ func (s *sim) why(f *simFlow, n *simNode, gone bool) simClass {
 		return simGlimpse
 	case s.now-f.last >= simTimeout-simLater-time.Second:
 		return simExpired
-	case o.core == nil && o.alive, wasBad && bad >= moved-simTold:
+	case o.core == nil && o.alive, wasBad && bad >= moved-simTold-simResync:
 		return simCut
 	case moved-f.took <= simTold && s.anyCut(n, moved-time.Minute):
 		return simCut

@@ -25,6 +25,8 @@ const (
 
 	// simTold is how long after a flow was established peers know of it: it
 	// waits in the ring, to be told with others, on the way, and to be taken in.
+	simResync = 500 * time.Millisecond // until all that a peer tells is taken in
+
 	simTold = simStep + tellEvery + simDelay + 2*simStep
 )
 

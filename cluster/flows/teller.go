@@ -2,6 +2,8 @@ package flows
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"fairlead/cluster"
@@ -25,6 +27,7 @@ const (
 type teller struct {
 	core   *core
 	peers  map[string]*peer
+	order  []string // names of peers
 	common batch
 	began  time.Time // when the first flow was put into common
 
@@ -70,6 +73,7 @@ func (t *teller) membership(live map[string]cluster.Node) {
 			*p = peer{started: n.Started}
 		}
 	}
+	t.order = slices.Sorted(maps.Keys(t.peers))
 }
 
 // up notes that there is a connection to a node, and that whatever it was told
@@ -156,8 +160,8 @@ func (t *teller) broadcast(b *batch, to func(*peer) bool) {
 	message := b.message()
 	t.core.stats.batches.Add(1)
 	b.reset()
-	for name, p := range t.peers {
-		if to(p) {
+	for _, name := range t.order {
+		if p := t.peers[name]; to(p) {
 			t.send(name, p, message)
 		}
 	}
@@ -267,7 +271,8 @@ func (t *teller) scanned(err error) {
 	}
 	t.flush()
 	t.fences++
-	for name, p := range t.peers {
+	for _, name := range t.order {
+		p := t.peers[name]
 		if !p.inStep && !p.syncing {
 			continue
 		}
@@ -289,8 +294,8 @@ func (t *teller) look(pool string) {
 
 // without are the peers that have not answered a fence.
 func (t *teller) without(fence uint64) (names []string) {
-	for name, p := range t.peers {
-		if p.answered < fence {
+	for _, name := range t.order {
+		if t.peers[name].answered < fence {
 			names = append(names, name)
 		}
 	}
