@@ -212,7 +212,7 @@ func choose(in *Input, svc *fib.Service) *fib.Backend {
 
 // Known reports whether every node of the cluster sends packets of a flow where
 // this one does, without having been told of it: the flow's backend is the one
-// that its pool's base has for it or, where there are no connections that a first
+// that its pool's base has for it, and the other base where there is one, or, where there are no connections that a first
 // packet would show, its table. A flow that is not known is an exception, of which
 // peers are told. Nobody is told of flows of a pool without a base, nor of NAT
 // flows, whose bindings are this node's own.
@@ -226,11 +226,15 @@ func Known(s *fib.Snapshot, f *flow.Flow) bool {
 		return true
 	}
 	hash := FlowHash(s, svc, f.Client, vip.Addr, f.ClientPort, f.VIPPort, f.Proto)
-	slot, _ := s.PickBase(p, hash)
-	if f.Proto != packet.ProtoTCP {
-		slot = s.Pick(p, hash)
+	at := func(slot uint32) bool {
+		return slot != fib.NoIndex && s.Backend(slot).ID == fib.ID(f.BackendID)
 	}
-	return slot != fib.NoIndex && s.Backend(slot).ID == fib.ID(f.BackendID)
+	if f.Proto != packet.ProtoTCP {
+		return at(s.Pick(p, hash))
+	}
+	base, _ := s.PickBase(p, hash)
+	also, there := s.PickAlso(p, hash)
+	return at(base) && (!there || at(also))
 }
 
 // FlowHash is the hash that picks a flow's Maglev slot: of the whole 5-tuple,

@@ -118,11 +118,12 @@ func (w *Worker) touch(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 	svc := &w.snapshot.Services()[fib.ID(fl.ServiceID).Slot()]
 	to := w.timeouts[svc.Timeouts].of(in.Info.Proto)
 	before := fl.State
-	if fl.Told() {
+	told := fl.Told()
+	if told { // it has come here; those who were told of it have to hear so
 		w.Flows.SetVia(ref, fl, 0)
 	}
 	w.Flows.Advance(ref, fl, in.Dir, in.Info.TCPFlags, w.now, to)
-	if w.Tells != nil && fl.State != before {
+	if w.Tells != nil && (told || fl.State != before) {
 		w.tellOf(fl)
 	}
 	if fl.SNAT != 0 && in.Dir == flow.Forward {

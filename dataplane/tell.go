@@ -62,8 +62,13 @@ func (w *Worker) learn(r *tell.Record) (ok bool) {
 		Client: r.Client, ClientPort: r.ClientPort, VIP: r.VIP, VIPPort: r.VIPPort, Proto: r.Proto,
 		ServiceID: r.ServiceID, BackendID: r.BackendID, State: learned(r), Via: flow.ViaTold,
 	}
-	_, ok = w.flows.Insert(f, w.now, min(r.Remaining, flow.MaxTimeout))
+	_, ok = w.flows.Insert(f, w.now, keep(r))
 	return ok
+}
+
+// keep is for how many milliseconds a flow that a peer has told of is kept.
+func keep(r *tell.Record) uint32 {
+	return uint32(min(uint64(r.Remaining)+uint64(r.Slack), uint64(flow.MaxTimeout)))
 }
 
 // learned is the state of a flow that a peer has told of.
@@ -77,10 +82,19 @@ func learned(r *tell.Record) flow.State {
 	return flow.StateEstablished
 }
 
+// seenLater is by how many milliseconds a peer has to have seen a packet of a flow
+// later than this node for it to be the peer's: what is told has whole seconds.
+const seenLater = 2000
+
 // correct brings a flow that is known here already up to date. What a peer told
-// before, it may change. What packets have shown here stands, unless it was only
-// a guess: a flow that was met in its middle, and sent by the base, until the one
-// who has seen its beginning tells where it belongs.
+// before, it may change, and so may one that has seen a packet of the flow later:
+// the flow has moved there, and as long as it stays, this node keeps what it is
+// told. Else, what packets have shown here stands, unless it was only a guess: a
+// flow that was met in its middle, and sent by the base, until the one who has
+// seen its beginning tells where it belongs.
+//
+// Of two nodes that tell each other of a flow, at most one leaves it to the other
+// so. Neither keeps it alive for ever, therefore.
 func (w *Worker) correct(ref flow.Ref, f *flow.Flow, r *tell.Record) {
 	told := f.Told()
 	if r.State == flow.StateClosed {
@@ -89,12 +103,18 @@ func (w *Worker) correct(ref flow.Ref, f *flow.Flow, r *tell.Record) {
 		}
 		return
 	}
-	if f.BackendID != r.BackendID && (told || f.Proto == packet.ProtoTCP && Known(w.snapshot, f)) {
+	remaining := min(r.Remaining, flow.MaxTimeout)
+	later := !told && f.SNAT == 0 && int32(f.Deadline-w.now) < int32(remaining)-seenLater
+	if f.BackendID != r.BackendID && (told || later || f.Proto == packet.ProtoTCP && Known(w.snapshot, f)) {
 		if w.Flows.Move(ref, f, r.BackendID) {
 			w.dropMemos(f)
 		}
 	}
-	if told {
-		w.Flows.Refresh(ref, f, w.now, r.Remaining)
+	if later {
+		w.Flows.SetVia(ref, f, flow.ViaTold)
+		w.dropMemos(f)
+	}
+	if told || later {
+		w.Flows.Refresh(ref, f, w.now, keep(r))
 	}
 }

@@ -58,6 +58,7 @@ type livePool struct {
 	room     uint32          // members that fit where they lie
 	table    *placedTable    // nil: no member may be chosen
 	base     *placedTable    // nil: there is none
+	also     *placedTable    // likewise
 	touched  bool            // by the present change
 }
 
@@ -102,6 +103,9 @@ func NewLive(r *Result, tables *maglev.Cache) *Live {
 		}
 		if l.records.Pools[i].BaseSize != 0 {
 			l.pools[i].base = byFirst[l.records.Pools[i].Base]
+		}
+		if l.records.Pools[i].AlsoSize != 0 {
+			l.pools[i].also = byFirst[l.records.Pools[i].Also]
 		}
 	}
 	l.records.Tables, l.records.TableList = nil, nil // they are in the image, and in the cache
@@ -330,6 +334,7 @@ func (l *Live) restate(t *transaction, pools []PoolChange, touched *[]uint32) er
 			set(t, &l.total, l.total+len(change.Pool.Backends)-len(before.Backends))
 			set(t, &before.Backends, change.Pool.Backends)
 			set(t, &before.Base, change.Pool.Base)
+			set(t, &before.Also, change.Pool.Also)
 		case len(change.Pool.Backends) > 0:
 			return ErrFull
 		}

@@ -74,6 +74,14 @@ func describe(s *fib.Snapshot) string {
 			}
 			fmt.Fprintf(&table, " %x", uint32(s.Backend(s.Members(p)[n]).ID))
 		}
+		table.WriteString(" also")
+		for _, n := range s.AlsoTable(p) {
+			if n == fib.NoMember {
+				table.WriteString(" -")
+				continue
+			}
+			fmt.Fprintf(&table, " %x", uint32(s.Backend(s.Members(p)[n]).ID))
+		}
 		line("pool %s members%s checksum %x table%s", s.Name(p.Name), &members, p.Checksum, &table)
 	}
 	slices.Sort(lines)
@@ -208,6 +216,14 @@ func (h *history) random() *Change {
 			p.Base = sharesOf(p.Backends)
 		case 2:
 			p.Base = nil
+		}
+		switch r.IntN(4) {
+		case 0:
+			p.Also = randomShares(r, i%2 == 1)
+		case 1:
+			p.Also = p.Base
+		case 2:
+			p.Also = nil
 		}
 		has := func(b model.Backend) bool {
 			return slices.ContainsFunc(p.Backends, func(o model.Backend) bool { return o.Address == b.Address })

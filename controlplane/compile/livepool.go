@@ -41,13 +41,14 @@ func (l *Live) rebuildPool(t *transaction, i uint32, fresh func() (uint32, error
 	p := &l.pools[i]
 	list := poolList{name: p.name, draining: p.draining}
 	if p.state >= 0 {
-		list.backends, list.base = l.state.Pools[p.state].Backends, l.state.Pools[p.state].Base
+		state := &l.state.Pools[p.state]
+		list.backends, list.base, list.also = state.Backends, state.Base, state.Also
 	}
 	l.scratch.prepare(&list, &l.ways, l.tables, l.state.HashSeed)
 	if l.scratch.err != nil {
 		return nil, l.scratch.err
 	}
-	for _, table := range []*maglev.Table{l.scratch.table, l.scratch.base} {
+	for _, table := range []*maglev.Table{l.scratch.table, l.scratch.base, l.scratch.also} {
 		if table != nil {
 			t.asked = append(t.asked, table)
 		}
@@ -75,7 +76,7 @@ func (l *Live) rebuildPool(t *transaction, i uint32, fresh func() (uint32, error
 	if err := l.setMembers(t, p, &record, slots); err != nil {
 		return nil, err
 	}
-	if err := l.setTables(t, p, &record, l.scratch.table, l.scratch.base); err != nil {
+	if err := l.setTables(t, p, &record); err != nil {
 		return nil, err
 	}
 	switch {
@@ -188,20 +189,28 @@ func (l *Live) setMembers(t *transaction, p *livePool, record *fib.Pool, slots [
 	return nil
 }
 
-// setTables writes a pool's Maglev table and its base.
-func (l *Live) setTables(t *transaction, p *livePool, record *fib.Pool, table, base *maglev.Table) error {
-	if err := l.setTable(t, &p.table, table); err != nil {
+// setTables writes the prepared pool's Maglev table and its bases.
+func (l *Live) setTables(t *transaction, p *livePool, record *fib.Pool) error {
+	table, base, also := l.scratch.table, l.scratch.base, l.scratch.also
+	err := l.setTable(t, &p.table, table)
+	if err == nil {
+		err = l.setTable(t, &p.base, base)
+	}
+	if err == nil {
+		err = l.setTable(t, &p.also, also)
+	}
+	if err != nil {
 		return err
 	}
-	if err := l.setTable(t, &p.base, base); err != nil {
-		return err
-	}
-	record.Table, record.TableSize, record.Checksum, record.Base, record.BaseSize = 0, 0, 0, 0, 0
+	record.Table, record.TableSize, record.Checksum, record.Base, record.BaseSize, record.Also, record.AlsoSize = 0, 0, 0, 0, 0, 0, 0
 	if p.table != nil {
 		record.Table, record.TableSize, record.Checksum = p.table.first, uint32(table.Size()), table.Checksum()
 	}
 	if p.base != nil {
 		record.Base, record.BaseSize = p.base.first, uint32(base.Size())
+	}
+	if p.also != nil {
+		record.Also, record.AlsoSize = p.also.first, uint32(also.Size())
 	}
 	return nil
 }

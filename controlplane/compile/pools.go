@@ -29,7 +29,7 @@ func (c *compiler) pools() error {
 	for i := range c.state.Pools {
 		p := &c.state.Pools[i]
 		backends += len(p.Backends)
-		c.lists = append(c.lists, poolList{name: p.Name, backends: p.Backends, draining: draining[p.Name], base: p.Base, stated: true})
+		c.lists = append(c.lists, poolList{name: p.Name, backends: p.Backends, draining: draining[p.Name], base: p.Base, also: p.Also, stated: true})
 		c.poolIndex[p.Name] = uint32(i)
 	}
 	for _, name := range order {
@@ -91,7 +91,7 @@ func (c *compiler) layOut() error {
 type poolList struct {
 	name               string
 	backends, draining []model.Backend
-	base               []model.Share
+	base, also         []model.Share
 	stated             bool // the state has the pool; otherwise its backends only drain
 }
 
@@ -101,6 +101,7 @@ type prepared struct {
 	hops    []preparedHop // by member
 	table   *maglev.Table // nil: no member may be chosen
 	base    *maglev.Table // nil: there is none
+	also    *maglev.Table // likewise
 	err     error
 	warning string
 
@@ -157,6 +158,9 @@ func (p *prepared) prepare(list *poolList, w *ways, tables *maglev.Cache, seed [
 	}
 	if p.base = nil; p.err == nil {
 		p.base, p.err = p.baseTable(list.base, tables, seed)
+	}
+	if p.also = nil; p.err == nil {
+		p.also, p.err = p.baseTable(list.also, tables, seed)
 	}
 }
 
@@ -220,6 +224,13 @@ func (c *compiler) pool(index int, p *prepared) error {
 			return err
 		}
 		record.Base, record.BaseSize = placed.first, uint32(p.base.Size())
+	}
+	if p.also != nil {
+		placed, err := c.place(p.also)
+		if err != nil {
+			return err
+		}
+		record.Also, record.AlsoSize = placed.first, uint32(p.also.Size())
 	}
 	c.out.Pools = append(c.out.Pools, record)
 	return nil

@@ -10,9 +10,9 @@ func (s *Service) Equal(o *Service) bool {
 }
 
 // Serves reports whether two pools have the same backends, which serve the same
-// way, and the same base: whether the data path sees any difference.
+// way, and the same bases: whether the data path sees any difference.
 func (p *Pool) Serves(o *Pool) bool {
-	return slices.Equal(p.Backends, o.Backends) && slices.Equal(p.Base, o.Base)
+	return slices.Equal(p.Backends, o.Backends) && slices.Equal(p.Base, o.Base) && slices.Equal(p.Also, o.Also)
 }
 
 // EqualButPools reports whether two states are the same but for their pools.

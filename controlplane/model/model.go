@@ -137,6 +137,10 @@ type Pool struct {
 	// are sent whose flow no record tells of, the same on every node of a
 	// cluster. Sources declare none. Empty: there is no such table.
 	Base []Share `json:"-"`
+	// Also is what another base is made of, by which nothing is sent here but by
+	// other nodes, while one base takes the other's place. Peers are told of flows
+	// that it would send elsewhere, too.
+	Also []Share `json:"-"`
 
 	Check *Check // nil: backends are taken to be alive
 	// PanicThreshold is the per cent of the backends that must be alive: with

@@ -6,21 +6,28 @@ import (
 	"fairlead/controlplane/model"
 )
 
-// SetBases makes other shares the bases of these pools, all at once; no shares
-// take a pool's base away. It holds for pools that there are not yet, too. On an
-// error the bases hold all the same, and are put in force by a later call.
-func (k *Keeper) SetBases(bases map[string][]model.Share) error {
+// Bases are what a pool's bases are made of: see model.Pool.
+type Bases struct{ Base, Also []model.Share }
+
+func (b Bases) equal(o Bases) bool {
+	return slices.Equal(b.Base, o.Base) && slices.Equal(b.Also, o.Also)
+}
+
+// SetBases gives these pools other bases, all at once; none take away what a pool
+// has. It holds for pools that there are not yet, too. On an error the bases hold
+// all the same, and are put in force by a later call.
+func (k *Keeper) SetBases(bases map[string]Bases) error {
 	defer k.changed()
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	for name, shares := range bases {
-		if slices.Equal(k.bases[name], shares) {
+	for name, b := range bases {
+		if k.bases[name].equal(b) {
 			continue
 		}
-		if len(shares) == 0 {
+		if len(b.Base) == 0 && len(b.Also) == 0 {
 			delete(k.bases, name)
 		} else {
-			k.bases[name] = slices.Clone(shares)
+			k.bases[name] = Bases{slices.Clone(b.Base), slices.Clone(b.Also)}
 		}
 		k.dirty[name] = true
 	}

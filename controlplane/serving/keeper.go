@@ -29,7 +29,7 @@ type Keeper struct {
 	settings map[model.BackendKey]model.BackendSetting
 	dirty    map[string]bool // pools that the data path has not taken over yet
 	recalled map[model.BackendKey]Verdict
-	bases    map[string][]model.Share // by pool, whether there is such a pool or not
+	bases    map[string]Bases // by pool, whether there is such a pool or not
 }
 
 // New makes a keeper of no pools. changed, unless it is nil, is called after
@@ -38,7 +38,7 @@ func New(applier Applier, now func() time.Time, changed func()) *Keeper {
 	if changed == nil {
 		changed = func() {}
 	}
-	return &Keeper{applier: applier, now: now, changed: changed, pools: map[string]*pool{}, dirty: map[string]bool{}, bases: map[string][]model.Share{}}
+	return &Keeper{applier: applier, now: now, changed: changed, pools: map[string]*pool{}, dirty: map[string]bool{}, bases: map[string]Bases{}}
 }
 
 // Recall has backends begin with verdicts that are known from before: of another
@@ -63,8 +63,8 @@ func (k *Keeper) Apply(state *model.State, settings []model.BackendSetting, publ
 	for i := range serving.Pools {
 		p := k.take(&state.Pools[i])
 		serving.Pools[i].Backends = p.work(byKey, now)
-		serving.Pools[i].Base = k.bases[p.declared.Name]
-		p.in, p.inBase = serving.Pools[i].Backends, serving.Pools[i].Base
+		p.in, p.inBases = serving.Pools[i].Backends, k.bases[p.declared.Name]
+		serving.Pools[i].Base, serving.Pools[i].Also = p.inBases.Base, p.inBases.Also
 		pools[p.declared.Name] = p
 	}
 	if err := publish(&serving); err != nil {
@@ -204,8 +204,9 @@ func (k *Keeper) flush() error {
 			continue
 		}
 		next := p.declared
-		next.Backends, next.Base = p.work(k.settings, now), k.bases[name]
-		if slices.Equal(next.Backends, p.in) && slices.Equal(next.Base, p.inBase) {
+		bases := k.bases[name]
+		next.Backends, next.Base, next.Also = p.work(k.settings, now), bases.Base, bases.Also
+		if slices.Equal(next.Backends, p.in) && bases.equal(p.inBases) {
 			delete(k.dirty, name)
 			continue
 		}
@@ -219,7 +220,7 @@ func (k *Keeper) flush() error {
 	}
 	for i := range pools {
 		p := k.pools[pools[i].Name]
-		p.in, p.inBase = pools[i].Backends, pools[i].Base
+		p.in, p.inBases = pools[i].Backends, Bases{pools[i].Base, pools[i].Also}
 	}
 	clear(k.dirty)
 	return nil

@@ -21,7 +21,7 @@ type pool struct {
 	settled  bool      // once all of its backends have been judged
 	summary  Pool
 	in       []model.Backend // as the data path has them; nil: it has not taken them yet
-	inBase   []model.Share   // and the pool's base, likewise
+	inBases  Bases           // and the pool's bases, likewise
 	next     time.Time       // when time changes something, the zero time: never
 }
 

@@ -24,4 +24,18 @@ func TestPickBase(t *testing.T) {
 	if got := s.BaseTable(s.Pool(0)); len(got) != 3 || got[1] != NoMember {
 		t.Errorf("the base is %v", got)
 	}
+	if _, ok := s.PickAlso(s.Pool(0), 0); ok {
+		t.Error("a pool without another base has one")
+	}
+	b.Pools[0].Also, b.Pools[0].AlsoSize = 8, 2
+	if _, err := b.Encode(1); err == nil {
+		t.Fatal("bases that overlap are taken")
+	}
+	b.Pools[0].Also, b.Pools[0].AlsoSize = 7, 3
+	if s, err = Open(encode(t, b)); err != nil {
+		t.Fatal(err)
+	}
+	if slot, ok := s.PickAlso(s.Pool(0), third/2); !ok || slot != 0 || len(s.AlsoTable(s.Pool(0))) != 3 {
+		t.Errorf("the other base leads to slot %d, %v", slot, ok)
+	}
 }

@@ -18,7 +18,7 @@ import (
 
 const (
 	magic         = 0x4649424c52414946 // "FIARLBIF" in memory order; tells a FIB image from anything else
-	layoutVersion = 2                  // raised with every change of a record or of an index's hash function
+	layoutVersion = 3                  // raised with every change of a record or of an index's hash function
 	sectionAlign  = 64
 )
 

@@ -165,6 +165,8 @@ type Pool struct {
 	Name        NameRef
 	Base        uint32 // first entry in Tables of its base, the table of packets whose flow nobody knows
 	BaseSize    uint32 // a prime; 0 when there is none
+	Also        uint32 // first entry of another base, by which other nodes may go, or will
+	AlsoSize    uint32 // a prime; 0 when there is none
 }
 
 // NoMember is the entry of a base for a backend that the pool no longer has.

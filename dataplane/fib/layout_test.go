@@ -20,7 +20,7 @@ func TestLayout(t *testing.T) {
 		{Local{}, 24, []uintptr{0, 16, 18, 19, 20}},
 		{Service{}, 44, []uintptr{0, 4, 8, 10, 12, 14, 15, 16, 17, 18, 19, 20, 24, 28, 32, 36}},
 		{PortMatch{}, 12, []uintptr{0, 2, 3, 4, 6, 8}},
-		{Pool{}, 40, []uintptr{0, 4, 8, 12, 16, 24, 32, 36}},
+		{Pool{}, 48, []uintptr{0, 4, 8, 12, 16, 24, 32, 36, 40, 44}},
 		{Backend{}, 48, []uintptr{0, 16, 20, 24, 28, 32, 34, 35, 36, 40}},
 		{NextHop{}, 20, []uintptr{0, 6, 12, 14, 15, 16}},
 		{Interface{}, 28, []uintptr{0, 6, 8, 12, 16, 20}},

@@ -128,11 +128,20 @@ func (s *Snapshot) Pick(p *Pool, hash uint64) uint32 {
 // not ok when the pool has no base; the slot is NoIndex when the backend is no
 // member of the pool any more.
 func (s *Snapshot) PickBase(p *Pool, hash uint64) (slot uint32, ok bool) {
-	if p.BaseSize == 0 {
+	return s.pickOf(p, p.Base, p.BaseSize, hash)
+}
+
+// PickAlso is PickBase by the pool's other base.
+func (s *Snapshot) PickAlso(p *Pool, hash uint64) (slot uint32, ok bool) {
+	return s.pickOf(p, p.Also, p.AlsoSize, hash)
+}
+
+func (s *Snapshot) pickOf(p *Pool, first, size uint32, hash uint64) (slot uint32, ok bool) {
+	if size == 0 {
 		return NoIndex, false
 	}
-	at, _ := bits.Mul64(hash, uint64(p.BaseSize))
-	member := s.tables[uint64(p.Base)+at]
+	at, _ := bits.Mul64(hash, uint64(size))
+	member := s.tables[uint64(first)+at]
 	if member == NoMember {
 		return NoIndex, true
 	}
@@ -247,6 +256,9 @@ func (s *Snapshot) Table(p *Pool) []uint16 { return s.tables[p.Table : p.Table+p
 // BaseTable is the pool's base: for each slot an index into Members, or NoMember.
 // It is empty when the pool has none.
 func (s *Snapshot) BaseTable(p *Pool) []uint16 { return s.tables[p.Base : p.Base+p.BaseSize] }
+
+// AlsoTable is BaseTable of the pool's other base.
+func (s *Snapshot) AlsoTable(p *Pool) []uint16 { return s.tables[p.Also : p.Also+p.AlsoSize] }
 
 // Ranges are the source ranges of a service.
 func (s *Snapshot) Ranges(svc *Service) []SourceRange {

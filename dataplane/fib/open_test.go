@@ -38,7 +38,7 @@ func TestOpenRefusesHeaders(t *testing.T) {
 			return moved
 		}, "its memory is not 8-byte aligned"},
 		{"magic", func(b []byte) []byte { headerOf(b).Magic = 1; return b }, "it begins with 0x1 and not with 0x4649424c52414946"},
-		{"version", func(b []byte) []byte { headerOf(b).Version = 9; return b }, "its layout version is 9, this program's 2"},
+		{"version", func(b []byte) []byte { headerOf(b).Version = 9; return b }, "its layout version is 9, this program's 3"},
 		{"sections", func(b []byte) []byte { headerOf(b).Sections = 15; return b }, "it has 15 sections and not 16"},
 		{"checksum", func(b []byte) []byte { headerOf(b).Checksum = 7; headerOf(b).Generation = 42; return b }, "its header has checksum 0x"},
 		{"cut off", func(b []byte) []byte { return b[:len(b)-1] }, "it is cut off: "},

@@ -162,7 +162,7 @@ func (c *patchCheck) backends() error {
 func (c *patchCheck) findPools() error {
 	for i := range c.s.pools {
 		p := &c.s.pools[i]
-		if c.touched(secPools, uint32(i), 1) || c.touched(secMembers, p.Members, p.MemberCount) || c.touched(secTables, p.Table, p.TableSize) || c.touched(secTables, p.Base, p.BaseSize) {
+		if c.touched(secPools, uint32(i), 1) || c.touched(secMembers, p.Members, p.MemberCount) || c.touched(secTables, p.Table, p.TableSize) || c.touched(secTables, p.Base, p.BaseSize) || c.touched(secTables, p.Also, p.AlsoSize) {
 			c.pools = append(c.pools, uint32(i))
 		}
 	}
@@ -200,9 +200,9 @@ func (c *patchCheck) tables() error {
 		}
 	}
 	lowest, highest := uint64(checked[0].first), checked[len(checked)-1].end()
-	var two [2]tableUse
+	var uses [3]tableUse
 	for i := range c.s.pools {
-		for _, other := range c.s.usesOf(uint32(i), two[:0]) {
+		for _, other := range c.s.usesOf(uint32(i), uses[:0]) {
 			if other.end() <= lowest || uint64(other.first) >= highest {
 				continue // most are nowhere near
 			}

@@ -170,6 +170,8 @@ func (s *Snapshot) verifyPool(i int) error {
 		return fmt.Errorf("the table of pool %d lies outside the section", i)
 	case !within(p.Base, p.BaseSize, len(s.tables)):
 		return fmt.Errorf("the base of pool %d lies outside the section", i)
+	case !within(p.Also, p.AlsoSize, len(s.tables)):
+		return fmt.Errorf("the other base of pool %d lies outside the section", i)
 	}
 	for _, slot := range s.Members(p) {
 		if uint64(slot) >= uint64(len(s.backends)) || s.backends[slot].ID == 0 {
@@ -182,7 +184,7 @@ func (s *Snapshot) verifyPool(i int) error {
 	return nil
 }
 
-// tableUse is that a pool uses a table, as its own or as its base.
+// tableUse is that a pool uses a table, as its own or as a base.
 type tableUse struct {
 	pool        uint32
 	first, size uint32
@@ -218,6 +220,9 @@ func (s *Snapshot) usesOf(i uint32, uses []tableUse) []tableUse {
 	if p.BaseSize != 0 {
 		uses = append(uses, tableUse{i, p.Base, p.BaseSize, p.MemberCount, true})
 	}
+	if p.AlsoSize != 0 {
+		uses = append(uses, tableUse{i, p.Also, p.AlsoSize, p.MemberCount, true})
+	}
 	return uses
 }
 
@@ -252,8 +257,8 @@ func (s *Snapshot) verifyTables() error {
 // verifyTableOf checks that the entries of a pool's tables are its members. The
 // pool was verified before.
 func (s *Snapshot) verifyTableOf(i uint32) error {
-	var two [2]tableUse
-	for _, u := range s.usesOf(i, two[:0]) {
+	var uses [3]tableUse
+	for _, u := range s.usesOf(i, uses[:0]) {
 		if err := s.verifyEntries(&u); err != nil {
 			return err
 		}

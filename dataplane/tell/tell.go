@@ -27,7 +27,8 @@ type Record struct {
 	Proto      uint8
 	State      flow.State // StateClosed: it has ended
 	Remaining  uint32     // milliseconds after which it is forgotten if nothing comes
-	_          [7]uint32
+	Slack      uint32     // milliseconds for which those keep it longer who have only been told of it
+	_          [6]uint32
 }
 
 // The shared memory: a page of its own, and for each worker a page of positions
