@@ -22,6 +22,7 @@ type Cluster struct {
 	ProbeInterval time.Duration // what the time to detect a dead node follows from
 	HoldDown      time.Duration // how long this node is well before it takes VIPs from others
 	Health        ClusterHealth
+	Flows         ClusterFlows
 }
 
 // Seed is where another node takes streams: a host name, of which all addresses
@@ -50,7 +51,7 @@ const (
 )
 
 func defaultCluster() Cluster {
-	return Cluster{GossipPort: DefaultGossipPort, StreamPort: DefaultStreamPort, ProbeInterval: defaultProbe, HoldDown: defaultHoldDown, Health: defaultClusterHealth()}
+	return Cluster{GossipPort: DefaultGossipPort, StreamPort: DefaultStreamPort, ProbeInterval: defaultProbe, HoldDown: defaultHoldDown, Health: defaultClusterHealth(), Flows: defaultClusterFlows()}
 }
 
 // BadMemberName says what keeps a node of that name from being in a cluster; ""
@@ -96,6 +97,7 @@ func (r *reader) cluster(root *table, c *Config) {
 	out.ProbeInterval = t.duration("probe_interval", out.ProbeInterval, minProbeEvery, maxProbeEvery, time.Millisecond)
 	out.HoldDown = t.duration("hold_down", out.HoldDown, 0, maxHoldDown, time.Millisecond)
 	t.clusterHealth(&out.Health)
+	t.clusterFlows(&out.Flows)
 	if name := c.Node.Name; name != "" && BadMemberName(name) != "" {
 		r.report(root.valueAt("node.name"), "name: %q is no name for a node of a cluster: %s", name, BadMemberName(name))
 	}

@@ -43,7 +43,8 @@ func (w *Worker) takeTold() {
 func (w *Worker) learn(r *tell.Record) (ok bool) {
 	s := w.snapshot
 	svc, b := s.ServiceByID(fib.ID(r.ServiceID)), s.BackendByID(fib.ID(r.BackendID))
-	if svc == nil || b == nil || svc.Method == fib.MethodNAT || b.Pool != svc.Pool || r.VIP != svc.Local {
+	ended := r.State == flow.StateClosed // at whatever backend
+	if svc == nil || svc.Method == fib.MethodNAT || r.VIP != svc.Local || !ended && (b == nil || b.Pool != svc.Pool) {
 		return false
 	}
 	key := flow.Key{Peer: r.Client, Local: r.VIP, PeerPort: r.ClientPort, LocalPort: r.VIPPort, Proto: r.Proto}
@@ -55,7 +56,7 @@ func (w *Worker) learn(r *tell.Record) (ok bool) {
 		}
 		return true
 	}
-	if r.State == flow.StateClosed {
+	if ended {
 		return true
 	}
 	*f = flow.Flow{

@@ -13,6 +13,7 @@ const (
 	Established Kind = 1 + iota // it lives, at this backend
 	Ended                       // it has ended
 	Affinity                    // the client's next flows go to this backend
+	Ending                      // it lives, and one side has said that it has no more to send
 	kinds
 )
 
@@ -25,6 +26,8 @@ func (k Kind) String() string {
 		return "ended"
 	case Affinity:
 		return "affinity"
+	case Ending:
+		return "ending"
 	}
 	return "unknown"
 }

@@ -32,6 +32,7 @@ type teller struct {
 	began  time.Time // when the first flow was put into common
 
 	work      *work           // the scan that runs
+	rests     time.Time       // no scan before, after one that failed
 	want      map[string]bool // pools that are to be looked through
 	refreshed time.Time
 	pass      uint64 // of refreshing
@@ -187,7 +188,7 @@ func (t *teller) tick() {
 	if t.common.flows > 0 && now.Sub(t.began) >= tellEvery {
 		t.flush()
 	}
-	if t.work != nil || len(t.peers) == 0 && len(t.want) == 0 {
+	if t.work != nil || now.Before(t.rests) || len(t.peers) == 0 && len(t.want) == 0 {
 		return
 	}
 	behind := false
@@ -257,6 +258,7 @@ func (t *teller) scanned(err error) {
 	w := t.work
 	t.work = nil
 	if err != nil {
+		t.rests = t.core.now().Add(resyncPause)
 		t.core.stats.scanErrors.Add(1)
 		t.core.warn("the flow table was not looked through to tell other nodes of it", "error", err)
 		for pool := range w.pools {

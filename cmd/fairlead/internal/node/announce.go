@@ -106,7 +106,7 @@ func (a *announcer) step(now time.Time) {
 		a.unable = now
 	}
 	a.advance(now)
-	c := announce.Condition{Forwarding: a.unable.IsZero() || now.Sub(a.unable) < a.cfg.WithdrawAfter, Phase: a.drain.phase, Unfit: a.node.Unfit() != ""}
+	c := announce.Condition{Forwarding: a.unable.IsZero() || now.Sub(a.unable) < a.cfg.WithdrawAfter, Phase: a.drain.phase, Unfit: a.node.Unfit() != "" || a.node.flowing.waits()}
 	next := announce.Decide(a.state, &a.cfg, a.serving, c)
 	if slices.EqualFunc(next, a.vips, func(x, y announce.VIP) bool { return x.Equal(&y) }) && a.vips != nil {
 		return

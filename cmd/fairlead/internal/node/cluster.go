@@ -57,6 +57,7 @@ var clusterRooms = []func(*Node) (clusterRoom, error){
 	openOwner,
 	openApply,
 	openClusterView, // the last
+	openClusterFlows,
 }
 
 // openCluster makes everything of the cluster; the node joins it later. Nothing

@@ -40,7 +40,7 @@ func (n *Node) judge(s *api.Summary, missing []string) {
 	for _, c := range n.ownerConditions() {
 		condition(s, api.HealthDegraded, c[0], "%s", c[1])
 	}
-	for _, c := range n.divided.conditions() {
+	for _, c := range append(n.divided.conditions(), n.flowing.conditions()...) {
 		condition(s, api.HealthDegraded, c[0], "%s", c[1])
 	}
 	for _, c := range s.Desired.Conditions {

@@ -46,6 +46,7 @@ type Node struct {
 	cluster    *clustered // nil when the node is alone
 	divided    *divided   // health checks, in a cluster; nil when the node is alone
 	facts      facts
+	flowing    *flowing // what nodes tell each other of flows; nil when the node is alone
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
 	user       account

@@ -49,6 +49,20 @@ func (t *Tells) Stats() tell.Stats {
 	return t.stats()
 }
 
+// Progress is how many flows were given to workers since the node began, and how
+// many of these they have taken; what was given to workers that are no more counts
+// as taken.
+func (t *Tells) Progress() (given, taken uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	given = t.past.Given
+	if t.control == nil {
+		return given, given
+	}
+	c := t.control.Stats()
+	return given + c.Given, given + c.Taken
+}
+
 func (t *Tells) stats() tell.Stats {
 	s := t.past
 	if t.control != nil {
