@@ -81,7 +81,7 @@ type simNode struct {
 	announced bool // the router sends to it
 	core      *core
 	started   time.Duration // its control process
-	died      time.Duration
+	deaths    []time.Duration
 
 	views   []simView
 	gen     uint64
@@ -204,7 +204,7 @@ func (n *simNode) stopControl() {
 // die ends both of the node's processes; the router notices after a while.
 func (n *simNode) die() {
 	n.stopControl()
-	n.alive, n.died = false, n.s.now
+	n.alive, n.deaths = false, append(n.deaths, n.s.now)
 	n.s.after(n.s.upTo(time.Second), func() {
 		if !n.alive {
 			n.announced = false

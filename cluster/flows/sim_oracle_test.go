@@ -42,8 +42,8 @@ func (s *sim) broken(f *simFlow, n *simNode, b int16, gone bool) {
 		return
 	}
 	o := s.nodes[f.owner]
-	s.violations = append(s.violations, fmt.Sprintf("at %s: flow to backend %d, opened at %s, last seen at %s by %s (alive %v, died %s, it had %d packets), went to %d at %s; out of step at %s; base there %d here %d, now %d; record %+v (serial %d)",
-		s.now, f.backend, f.opened, f.last, o.name, o.alive, o.died, f.seen, b, n.name, o.bad[n.index], o.base.pick(f.hash), n.base.pick(f.hash), n.current.pick(f.hash), s.before, f.serial))
+	s.violations = append(s.violations, fmt.Sprintf("at %s: flow to backend %d, opened at %s, last seen at %s by %s (dead at %v, it had %d packets), went to %d at %s; out of step at %s; base there %d here %d, now %d; record %+v (serial %d)",
+		s.now, f.backend, f.opened, f.last, o.name, o.deaths, f.seen, b, n.name, o.bad[n.index], o.base.pick(f.hash), n.base.pick(f.hash), n.current.pick(f.hash), s.before, f.serial))
 }
 
 func (s *sim) why(f *simFlow, n *simNode, gone bool) simClass {
@@ -57,8 +57,9 @@ func (s *sim) why(f *simFlow, n *simNode, gone bool) simClass {
 	}
 	o := s.nodes[f.owner]
 	moved := s.now // the last moment at which the owner could tell
-	if f.last <= o.died || !o.alive {
-		moved = min(moved, o.died)
+	died, dead := o.diedAfter(f.last)
+	if dead {
+		moved = died
 	}
 	bad, wasBad := o.bad[n.index]
 	switch {
@@ -72,10 +73,20 @@ func (s *sim) why(f *simFlow, n *simNode, gone bool) simClass {
 		return simCut
 	case moved-f.took <= simTold && s.anyCut(n, moved-time.Minute):
 		return simCut
-	case f.last <= o.died && s.now-o.died >= 30*time.Second:
+	case dead && s.now-died >= 30*time.Second:
 		return simSilent
 	}
 	return ""
+}
+
+// diedAfter is when a node first died after that, and lost what it knew.
+func (n *simNode) diedAfter(at time.Duration) (time.Duration, bool) {
+	for _, d := range n.deaths {
+		if d >= at {
+			return d, true
+		}
+	}
+	return 0, false
 }
 
 // anyCut reports whether any node was out of step with n since then.
