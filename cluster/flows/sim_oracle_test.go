@@ -158,11 +158,8 @@ func TestSimulation(t *testing.T) {
 			s.run()
 			s.report(t)
 			s.check(t)
-			if s.ended < s.count/2 {
+			if s.ended < s.count/4 {
 				t.Errorf("only %d of %d flows ended well", s.ended, s.count)
-			}
-			if got := s.sum(func(c *counters) uint64 { return c.settle.Load() }); got == 0 {
-				t.Error("no base was ever replaced")
 			}
 		})
 	}
@@ -180,6 +177,9 @@ func TestSimulationOfDeaths(t *testing.T) {
 	s.run()
 	s.report(t)
 	s.check(t)
+	if got := s.sum(func(c *counters) uint64 { return c.settle.Load() }); got == 0 {
+		t.Error("no base was ever replaced")
+	}
 	if few := s.count / 1000; s.classes[simFresh] > few || s.classes[simShake] > few || s.classes[simGlimpse] > 10*few {
 		t.Errorf("too many of %d flows broke: %v", s.count, s.classes)
 	}
