@@ -56,8 +56,8 @@ var clusterRooms = []func(*Node) (clusterRoom, error){
 	openClusterHealth,
 	openOwner,
 	openApply,
-	openClusterView, // the last
 	openClusterFlows,
+	openClusterView, // the last
 }
 
 // openCluster makes everything of the cluster; the node joins it later. Nothing
