@@ -23,6 +23,7 @@ func renderCluster(c *Cluster, line func(format string, args ...any), quote func
 	}
 	line("seeds = [%s]", strings.Join(seeds, ", "))
 	line("[cluster.health]\ncheckers = %d\ntunnel_checkers = %d", c.Health.Checkers, c.Health.TunnelCheckers)
+	line("[cluster.flows]\nenabled = %t\nwindow = %q\nhold = %q", c.Flows.Enabled, c.Flows.Window, c.Flows.Hold)
 }
 
 func TestClusterErrors(t *testing.T) {
@@ -41,6 +42,9 @@ func TestClusterErrors(t *testing.T) {
 		{"one port for both", "[cluster]\nkey_file = \"/k\"\nstream_port = 7946\n", `3:15: stream_port: 7946 is the gossip_port, which takes TCP connections, too`},
 		{"probe interval", "[cluster]\nkey_file = \"/k\"\nprobe_interval = \"20ms\"\n", `3:18: probe_interval: 20ms is out of range; it must be 50ms to 10s`},
 		{"hold-down", "[cluster]\nkey_file = \"/k\"\nhold_down = \"2h\"\n", `3:13: hold_down: 2h is out of range; it must be 0s to 1h`},
+		{"flows", "[cluster]\nkey_file = \"/k\"\n[cluster.flows]\nwindow = \"1s\"\nhold = \"x\"\nenable = true\n", `4:10: window: 1s is out of range; it must be 5s to 24h
+5:8: hold: "x" is not a duration; write it as "500ms", "30s", "5m" or "1h30m"
+6:1: unknown key "enable" in [cluster.flows] (did you mean "enabled"?)`},
 		{"health", "[cluster]\nkey_file = \"/k\"\n[cluster.health]\ncheckers = -1\ntunnel_checkers = 1001\nchecker = 1\n", `4:12: checkers: -1 is out of range; it must be 0 to 1000
 5:19: tunnel_checkers: 1001 is out of range; it must be 0 to 1000
 6:1: unknown key "checker" in [cluster.health] (did you mean "checkers"?)`},

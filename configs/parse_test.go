@@ -59,6 +59,10 @@ hold_down = "9s"
 [cluster.health]
 checkers = 5
 tunnel_checkers = 2
+[cluster.flows]
+enabled = false
+window = "90s"
+hold = "2m"
 
 [api]
 socket = "/srv/fairlead.sock"
@@ -215,7 +219,8 @@ func TestEveryValue(t *testing.T) {
 		Lifecycle: Lifecycle{Standby: false, StuckAfter: 700 * time.Millisecond, OrphanLimit: time.Hour},
 		Cluster: Cluster{Enabled: true, KeyFile: "/etc/fairlead/k", Bind: addr("2001:db8::1"), GossipPort: 1, StreamPort: 2, Advertise: addr("2001:db8::2"),
 			Seeds: []Seed{{"lb2", 2}, {"2001:db8::3", 2}, {"2001:db8::3", 5}, {"192.0.2.1", 7}}, ProbeInterval: time.Second, HoldDown: 9 * time.Second,
-			Health: ClusterHealth{Checkers: 5, TunnelCheckers: 2}},
+			Health: ClusterHealth{Checkers: 5, TunnelCheckers: 2},
+			Flows:  ClusterFlows{Window: 90 * time.Second, Hold: 2 * time.Minute}},
 		Interfaces: []Interface{
 			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
 			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
