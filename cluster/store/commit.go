@@ -175,7 +175,7 @@ func (s *Store) write1(d *disk, batch []*request) {
 				records = appendPeerRecord(records, r.node, s.equals[r.node])
 			}
 		case requestAge:
-			s.demote()
+			s.demote(&seq)
 			s.unsaved = errDemoted
 		}
 	}
@@ -243,13 +243,13 @@ func (s *Store) generation(d *disk) {
 	switch {
 	case err == nil:
 		if s.unsaved = nil; was != nil && was != errDemoted {
-			s.Log.Info("the shared state can be stored again")
+			s.cfg.Log.Info("the shared state can be stored again")
 		}
 	case was != nil || d.file == nil:
 		s.unsaved = err
 	default:
 		d.snapshot = d.size // tried again when the log is twice as long
-		s.Log.Warn("the shared state could not be written anew: its log goes on", "error", err)
+		s.cfg.Log.Warn("the shared state could not be written anew: its log goes on", "error", err)
 	}
 }
 
@@ -264,7 +264,7 @@ func (s *Store) setUnsaved(err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.unsaved == nil || s.unsaved == errDemoted {
-		s.Log.Error("the shared state cannot be stored: changes on this node are refused until it can", "error", err)
+		s.cfg.Log.Error("the shared state cannot be stored: changes on this node are refused until it can", "error", err)
 	} else if errors.Is(err, errNoLog) {
 		return s.unsaved
 	}
@@ -341,7 +341,7 @@ func (s *Store) admit(it, have *item) (bool, error) {
 		s.floor[it.Key] = it.Version
 		s.reclaim[it.Key] = true
 		return false, nil
-	case have == nil && (s.table.count >= s.MaxEntries || s.table.bytes+it.bytes() > s.MaxBytes):
+	case have == nil && (s.table.count >= s.cfg.MaxEntries || s.table.bytes+it.bytes() > s.cfg.MaxBytes):
 		return false, refuse(Full, "%q: this node keeps %d entries of %d bytes already", it.Key, s.table.count, s.table.bytes)
 	}
 	return true, nil
@@ -374,7 +374,7 @@ func (s *Store) forget(it *item) {
 
 // expired reports whether a tombstone has been kept for long enough.
 func (s *Store) expired(it *item) bool {
-	kept := s.TombstoneKept
+	kept := s.cfg.TombstoneKept
 	if live(it.Key) {
 		kept = liveTombstoneKept
 	}

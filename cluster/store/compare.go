@@ -43,12 +43,12 @@ func (s *Store) reconcile() {
 	var joined time.Time
 	failing := time.Duration(0)
 	for {
-		wait := s.Interval/2 + rand.N(s.Interval)
+		wait := s.cfg.Interval/2 + rand.N(s.cfg.Interval)
 		if node := s.next(); node != "" {
 			moved, err := s.compare(node)
 			switch {
 			case err != nil:
-				failing = min(max(2*failing, soon), s.Interval)
+				failing = min(max(2*failing, soon), s.cfg.Interval)
 				wait = failing
 			case moved > 0: // there may be more, of what is written now
 				failing, wait = 0, min(soon, wait)
@@ -94,20 +94,20 @@ func (s *Store) settle(done bool, joined time.Time) {
 	case joined.IsZero():
 		return
 	case time.Since(joined) > syncPatience:
-		s.Log.Warn("no other node could be compared with: this node goes on with what it has")
+		s.cfg.Log.Warn("no other node could be compared with: this node goes on with what it has")
 	case time.Since(joined) > aloneAfter && len(s.serves()) == 0:
 	default:
 		return
 	}
 	close(s.synced)
 	st := s.Stats()
-	s.Log.Info("what all nodes share is here", "compared", done, "entries", st.Entries, "bytes", st.Bytes)
+	s.cfg.Log.Info("what all nodes share is here", "compared", done, "entries", st.Entries, "bytes", st.Bytes)
 }
 
 // joined is closed when the node has looked for others.
 func (s *Store) joined() <-chan struct{} {
-	if s.Joined != nil {
-		return s.Joined
+	if s.cfg.Joined != nil {
+		return s.cfg.Joined
 	}
 	c := make(chan struct{})
 	s.running.Go(func() {
@@ -138,7 +138,7 @@ func (s *Store) next() string {
 func (s *Store) call(ctx context.Context, node string, request []byte) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, callPatience)
 	defer cancel()
-	answer, err := s.Peers.Call(ctx, node, topic, request)
+	answer, err := s.cfg.Peers.Call(ctx, node, topic, request)
 	s.count(func(st *Stats) {
 		st.SentBytes += uint64(len(request))
 		st.TookBytes += uint64(len(answer))
@@ -165,7 +165,7 @@ func (s *Store) compare(node string) (moved int, err error) {
 	if err != nil {
 		s.stats.Failed++
 		if s.ctx.Err() == nil {
-			s.Log.Debug("comparing what is shared failed", "node", node, "error", err)
+			s.cfg.Log.Debug("comparing what is shared failed", "node", node, "error", err)
 		}
 		return moved, err
 	}
@@ -371,15 +371,15 @@ func (s *Store) push(ctx context.Context, node string, store storeID, wants []wa
 }
 
 func (s *Store) wall() time.Time {
-	if s.Wall != nil {
-		return s.Wall()
+	if s.cfg.Wall != nil {
+		return s.cfg.Wall()
 	}
 	return time.Now()
 }
 
 func (s *Store) mono() time.Duration {
-	if s.Mono != nil {
-		return s.Mono()
+	if s.cfg.Mono != nil {
+		return s.cfg.Mono()
 	}
 	return time.Since(s.opened)
 }

@@ -20,10 +20,10 @@ func (s *Store) gossip(it *item) {
 	}
 	err := errors.New("it does not fit")
 	if len(m) <= cluster.MaxGossip {
-		err = s.Members.Broadcast(topic, m)
+		err = s.cfg.Members.Broadcast(topic, m)
 	}
 	if err != nil { // the others find it when they compare
-		s.Log.Debug("an entry was not gossiped", "key", it.Key, "error", err)
+		s.cfg.Log.Debug("an entry was not gossiped", "key", it.Key, "error", err)
 	}
 }
 
@@ -83,7 +83,7 @@ func (s *Store) hear(m []byte) error {
 	}
 	// A replay of something whose tombstone is gone would bring it back. What is
 	// that old comes from a peer, or not at all.
-	kept := s.TombstoneKept
+	kept := s.cfg.TombstoneKept
 	if live(it.Key) {
 		kept = liveTombstoneKept
 	}
@@ -203,7 +203,7 @@ func (s *Store) fetchFromAny(it *item) {
 				_, err = s.take(node, []*item{got}, true)
 			}
 			if err != nil {
-				s.Log.Debug("a value was not fetched", "key", it.Key, "node", node, "error", err)
+				s.cfg.Log.Debug("a value was not fetched", "key", it.Key, "node", node, "error", err)
 			}
 		}
 		wait := min(50*time.Millisecond<<min(try, 5), time.Second)
@@ -249,7 +249,7 @@ func (s *Store) fetchFrom(ctx context.Context, node, key string) (*item, error) 
 // serves are the other nodes that are there.
 func (s *Store) serves() (names []string) {
 	self := s.identity.Name()
-	for _, n := range s.Members.All() {
+	for _, n := range s.cfg.Members.All() {
 		if n.Name != self && n.State.Serves() {
 			names = append(names, n.Name)
 		}

@@ -61,7 +61,7 @@ func (s *Store) restore() {
 	s.mu.Unlock()
 	for _, it := range again {
 		if err := s.rewrite(it); err != nil && !errors.Is(err, ErrClosed) {
-			s.Log.Warn("an entry of this node could not be written again", "key", it.Key, "error", err)
+			s.cfg.Log.Warn("an entry of this node could not be written again", "key", it.Key, "error", err)
 			continue
 		}
 		s.count(func(st *Stats) { st.Restored++ })
@@ -77,7 +77,7 @@ func (s *Store) rewrite(it *item) error {
 func (s *Store) bury() {
 	here := map[string]bool{s.identity.Name(): true}
 	known := map[string]bool{}
-	for _, n := range s.Members.All() {
+	for _, n := range s.cfg.Members.All() {
 		known[n.Name] = true
 		if n.State.Serves() {
 			here[n.Name] = true
@@ -99,7 +99,7 @@ func (s *Store) bury() {
 		since, ok := s.absent[it.Writer]
 		if !ok {
 			s.absent[it.Writer] = now
-		} else if now.Sub(since) > s.LiveKept {
+		} else if now.Sub(since) > s.cfg.LiveKept {
 			s.gone[it.Writer] = true
 			late = append(late, it)
 		}
@@ -121,7 +121,7 @@ func (s *Store) forgetFormer() {
 	s.mu.Unlock()
 	for _, key := range former {
 		if err := s.Delete(key); err != nil && !errors.Is(err, ErrClosed) {
-			s.Log.Warn("an entry of this node from before its start could not be deleted", "key", key, "error", err)
+			s.cfg.Log.Warn("an entry of this node from before its start could not be deleted", "key", key, "error", err)
 		}
 	}
 }
@@ -155,9 +155,10 @@ func (s *Store) drift() {
 const era = 40 * 365 * 24 * 60 * 60 * 1000
 
 // demote sets back the versions that others refuse, in this node's name: every
-// node that has them does the same and comes to the same. The caller holds s.mu
-// and has everything stored anew.
-func (s *Store) demote() {
+// node that has them does the same and comes to the same. seq is the last count
+// that was given: nobody has these yet. The caller holds s.mu and has everything
+// stored anew.
+func (s *Store) demote(seq *uint64) {
 	if !s.clock.Adrift() {
 		return
 	}
@@ -180,11 +181,12 @@ func (s *Store) demote() {
 		}
 		e.Writer, e.Version.Writer = s.identity.Name(), s.identity.Name()
 		fresh := newItem(e, s.identity)
-		fresh.seq = s.seq
+		*seq++
+		fresh.seq = *seq
 		s.table.set(fresh)
 	}
 	s.clock.Restart(last)
-	s.Log.Warn("entries were written by a clock that was ahead: they count as older than any other", "entries", len(ahead))
+	s.cfg.Log.Warn("entries were written by a clock that was ahead: they count as older than any other", "entries", len(ahead))
 }
 
 // signAnew signs what the last writer wins in this node's name, where the proof of
@@ -221,11 +223,11 @@ func (s *Store) signAnew() {
 	s.mu.Unlock()
 	for _, it := range old {
 		if err := s.rewrite(it); err != nil {
-			s.Log.Warn("an entry could not be signed anew", "key", it.Key, "error", err)
+			s.cfg.Log.Warn("an entry could not be signed anew", "key", it.Key, "error", err)
 			return
 		}
 	}
 	if len(old) > 0 {
-		s.Log.Info("entries were signed anew: the proof of their writers' keys does not hold any more, or not for long", "entries", len(old))
+		s.cfg.Log.Info("entries were signed anew: the proof of their writers' keys does not hold any more, or not for long", "entries", len(old))
 	}
 }

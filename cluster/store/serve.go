@@ -190,7 +190,7 @@ func (s *Store) serveExchange(from string, body []byte) ([]byte, error) {
 // so long ago that its tombstone is gone. The caller holds s.mu.
 func (s *Store) forgotten(node string, store storeID, it *item) bool {
 	return !it.Deleted && !live(it.Key) && s.equals.within(node, store, it) &&
-		s.clock.Now().UnixMilli()-it.Version.Wall > s.TombstoneKept.Milliseconds()
+		s.clock.Now().UnixMilli()-it.Version.Wall > s.cfg.TombstoneKept.Milliseconds()
 }
 
 // servePush takes what a peer sends. The answer says how much of it was refused.

@@ -79,7 +79,7 @@ func set[T int | time.Duration](v *T, d T) {
 // Store implements cluster.Store. It is safe for concurrent use. Values that it
 // gives are not to be changed.
 type Store struct {
-	Config
+	cfg      Config
 	identity Identity
 	clock    *clock.Clock
 	watchers *watchers
@@ -130,7 +130,7 @@ var (
 func Open(c Config) (*Store, error) {
 	c.defaults()
 	s := &Store{
-		Config: c, identity: c.Identity, watchers: newWatchers(),
+		cfg: c, identity: c.Identity, watchers: newWatchers(),
 		clock:    clock.New(clock.Config{Writer: c.Identity.Name(), Limit: c.ClockLimit, Wall: c.Wall, Mono: c.Mono}),
 		grumble:  &complaints{log: c.Log, state: map[Reason]*complaint{}},
 		requests: make(chan *request, 256), incoming: make(chan []byte, 4096), fetches: make(chan *item, 1024),
@@ -169,12 +169,12 @@ func Open(c Config) (*Store, error) {
 
 func (s *Store) openFolder() (folder, error) {
 	switch {
-	case s.folder != nil:
-		return s.folder, nil
-	case s.Dir == "":
+	case s.cfg.folder != nil:
+		return s.cfg.folder, nil
+	case s.cfg.Dir == "":
 		return nowhere{}, nil
 	}
-	return openDirectory(s.Dir, lockPatience)
+	return openDirectory(s.cfg.Dir, lockPatience)
 }
 
 // load takes over what is on disk.
@@ -196,7 +196,7 @@ func (s *Store) load(d *disk, have *contents) error {
 	}
 	if err := d.begin(s.contents(), s.durable); err != nil {
 		s.unsaved = err
-		s.Log.Error("the shared state cannot be stored: what is changed on this node is refused", "error", err)
+		s.cfg.Log.Error("the shared state cannot be stored: what is changed on this node is refused", "error", err)
 	}
 	return nil
 }
