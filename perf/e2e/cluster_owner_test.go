@@ -397,8 +397,8 @@ func TestVIPPartition(t *testing.T) {
 }
 
 // TestVIPsStayOverUpgrade upgrades both processes of each of three nodes, one after
-// the other: who continues another process keeps its VIPs, without a hold-down; no
-// datagram is lost, and no connection breaks.
+// the other, and then kills a control process with -9: who continues another process
+// keeps its VIPs; no datagram is lost, and no connection breaks.
 func TestVIPsStayOverUpgrade(t *testing.T) {
 	t.Parallel()
 	w := newOwnersWorld(t)
@@ -413,6 +413,15 @@ func TestVIPsStayOverUpgrade(t *testing.T) {
 		w.lossless("upgraded", c)
 		w.goOn()
 	}
+	// A control process that dies may be taken for its node's death, and VIPs move and
+	// come back; the data process serves meanwhile.
+	c := w.count(anyOf(before, w.Balancers[1].Name))
+	w.must(w.Nodes[1].KillControl(w.ctx))
+	if after := w.shared(0, 1, 2); !maps.Equal(after, before) {
+		t.Errorf("after the death of a control process VIPs are elsewhere than before: %v, before %v", after, before)
+	}
+	w.lossless("control process killed", c)
+	w.goOn()
 	w.oneEach(before)
 	w.hangUp()
 }
