@@ -198,12 +198,8 @@ func (a *Apply) adopt() {
 	settle := len(contents) == 0 && !waits && unread == nil && !a.cfg.Local.Pending().IsZero() && !a.undoing(now)
 	err := unread
 	if len(contents) > 0 || settle {
-		var unknown []string
-		var failed error
-		if unknown, failed = a.cfg.Local.Adopt(contents, how); failed != nil {
+		if failed := a.cfg.Local.Adopt(contents, how); failed != nil {
 			err = failed
-		} else {
-			a.learn(contents, unknown)
 		}
 	}
 	a.judge(err, contents)
@@ -220,15 +216,20 @@ func (a *Apply) undoing(now time.Time) bool {
 	return false
 }
 
-// learn notes which keys this software does not know.
-func (a *Apply) learn(contents map[string]Content, unknown []string) {
-	if len(contents) == 0 {
-		return
+// learn notes which keys of what is in force this software does not know.
+func (a *Apply) learn() (all []string) {
+	in := a.cfg.Local.Shared()
+	for _, s := range sources {
+		if c := in[s.name]; c.Text != a.unknown[s.name].text {
+			keys := a.cfg.Local.Unknown(s.name, c)
+			a.unknown[s.name] = ignored{c.Text, keys}
+			if len(keys) > 0 {
+				a.log.Warn("newer software has declared what this node does not know and ignores", "source", s.name, "keys", strings.Join(keys, "; "))
+			}
+		}
+		all = append(all, a.unknown[s.name].keys...)
 	}
-	if len(unknown) > 0 {
-		a.log.Warn("newer software has declared what this node does not know and ignores", "keys", strings.Join(unknown, "; "))
-	}
-	a.unknown = unknown
+	return all
 }
 
 // judge notes whether what is shared is in force here.

@@ -58,7 +58,9 @@ type Local interface {
 	// compiled. unknown are keys in them that this software does not know.
 	Try(contents map[string]Content) (unknown []string, err error)
 	// Adopt puts contents in force. It is all or nothing.
-	Adopt(contents map[string]Content, how Adoption) (unknown []string, err error)
+	Adopt(contents map[string]Content, how Adoption) error
+	// Unknown are the keys in a content that this software does not know.
+	Unknown(source string, c Content) []string
 	// Settings are what operators have set of backends, by pool/endpoint.
 	Settings() map[string][]byte
 	// AdoptSettings makes these the ones to go by. Those of backends that nobody
@@ -141,7 +143,7 @@ type Apply struct {
 	retry    backoff
 	refused  string               // why what is shared is not in force here
 	unset    string               // why settings that are shared are not
-	unknown  []string             // keys of what is shared that this software does not know
+	unknown  map[string]ignored   // by source: keys of what is in force that this software does not know
 	emptied  bool                 // the file has declared something and no longer does
 	mismatch string               // of hash seeds
 	lost     map[string]version   // replaced by what a node began with
@@ -149,6 +151,12 @@ type Apply struct {
 
 	running sync.WaitGroup
 	status  status
+}
+
+// ignored are the keys of a text that this software does not know.
+type ignored struct {
+	text string
+	keys []string
 }
 
 // version is what is known of a source's entry.
@@ -172,7 +180,7 @@ func New(cfg Config) *Apply {
 	a := &Apply{
 		cfg: cfg, self: cfg.Members.Self().Name, log: cfg.Log, now: cfg.Now,
 		changing: make(chan struct{}, 1), wake: make(chan struct{}, 1),
-		seen: map[string]version{}, lost: map[string]version{}, reclaim: map[string]time.Time{},
+		seen: map[string]version{}, unknown: map[string]ignored{}, lost: map[string]version{}, reclaim: map[string]time.Time{},
 	}
 	a.status.now = cfg.Now
 	cfg.Peers.Handle(topicPrepare, a.prepared)

@@ -276,7 +276,7 @@ func TestNodeDiesWhileItIsAsked(t *testing.T) {
 // TestUnknownKeysAreSaid: software of several releases in one cluster.
 func TestUnknownKeysAreSaid(t *testing.T) {
 	t.Parallel()
-	_, nodes := three(t)
+	w, nodes := three(t)
 	report, err := nodes[0].apply("x\nnew pool.colour")
 	if want := []string{`node "b" does not know and ignores: pool.colour`, `node "c" does not know and ignores: pool.colour`}; err != nil || !slices.Equal(report.Warnings(), want) {
 		t.Fatalf("warnings %q, error %v", report.Warnings(), err)
@@ -284,6 +284,13 @@ func TestUnknownKeysAreSaid(t *testing.T) {
 	within(t, "b says so", func() bool {
 		return nodes[1].condition(UnknownKeys) == "this node's software does not know, and ignores: pool.colour"
 	})
+	// What another source declares does not hide it, nor does a restart.
+	nodes[0].must(nodes[0].change(Change{}, SourceFile, "y", 0))
+	have(t, SourceFile, "y", nodes...)
+	nodes[1].stop()
+	nodes[1] = start(t, w, "b", with{local: nodes[1].local})
+	nodes[1].begun()
+	within(t, "b says so again", func() bool { return nodes[1].condition(UnknownKeys) != "" })
 	nodes[0].must(nodes[0].apply("x"))
 	within(t, "it is over", func() bool { return nodes[1].condition(UnknownKeys) == "" })
 }

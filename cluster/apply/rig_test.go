@@ -96,18 +96,24 @@ func (l *local) set(contents map[string]Content) {
 	}
 }
 
-func (l *local) Adopt(contents map[string]Content, how Adoption) ([]string, error) {
+func (l *local) Unknown(source string, c Content) []string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	unknown, err := l.accepts(contents)
-	if err != nil {
-		return nil, err
+	unknown, _ := l.accepts(map[string]Content{source: c})
+	return unknown
+}
+
+func (l *local) Adopt(contents map[string]Content, how Adoption) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, err := l.accepts(contents); err != nil {
+		return err
 	}
 	l.restore = maps.Clone(l.contents)
 	l.set(contents)
 	l.pending = how.Until
 	l.adopted = append(l.adopted, how)
-	return unknown, nil
+	return nil
 }
 
 func (l *local) Settings() map[string][]byte {

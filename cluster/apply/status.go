@@ -153,13 +153,13 @@ func (a *Apply) report() {
 		own = "what all nodes share is not in force on this one: " + refused
 	}
 	s.set(conditionKey{Type: NotAdopted}, own)
-	unknown := ""
-	if len(a.unknown) > 0 {
-		unknown = "this node's software does not know, and ignores: " + strings.Join(a.unknown, "; ")
+	keys, unknown := a.learn(), ""
+	if len(keys) > 0 {
+		unknown = "this node's software does not know, and ignores: " + strings.Join(keys, "; ")
 	}
 	s.set(conditionKey{Type: UnknownKeys}, unknown)
 	s.set(conditionKey{Type: FileDiffers}, a.fileDiffers())
-	a.tell(refused)
+	a.tell(refused, keys)
 	a.compareNodes()
 	var docs []Shared
 	now := a.now()
@@ -199,8 +199,8 @@ func (a *Apply) fileDiffers() string {
 }
 
 // tell tells the other nodes how far this one is.
-func (a *Apply) tell(refused string) {
-	n := NodeStatus{InForce: map[string]string{}, Refused: refused, Unknown: a.unknown, HashSeed: a.cfg.HashSeed}
+func (a *Apply) tell(refused string, unknown []string) {
+	n := NodeStatus{InForce: map[string]string{}, Refused: refused, Unknown: unknown, HashSeed: a.cfg.HashSeed}
 	for source, c := range a.cfg.Local.Shared() {
 		if c.Text != "" {
 			n.InForce[source] = c.Digest()

@@ -165,10 +165,10 @@ func (n *Node) observed() *model.Observations {
 }
 
 // Adopt implements apply.Local.
-func (s *sharedState) Adopt(contents map[string]apply.Content, how apply.Adoption) ([]string, error) {
-	declarations, unknown, err := s.read(contents)
+func (s *sharedState) Adopt(contents map[string]apply.Content, how apply.Adoption) error {
+	declarations, _, err := s.read(contents)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	author := desired.Author{Source: desired.AuthorOperator, User: how.User, Node: how.Origin}
 	for _, source := range sharedSources {
@@ -177,7 +177,16 @@ func (s *sharedState) Adopt(contents map[string]apply.Content, how apply.Adoptio
 		}
 	}
 	_, err = s.store().Adopt(declarations, desired.Adoption{Author: author, Comment: how.Comment, Until: how.Until})
-	return unknown, err
+	return err
+}
+
+// Unknown implements apply.Local.
+func (s *sharedState) Unknown(source string, c apply.Content) []string {
+	_, unknown, err := s.read(map[string]apply.Content{source: c})
+	if err != nil {
+		return nil // then it is not in force
+	}
+	return unknown
 }
 
 // setting is what operators have set of a backend, as nodes share it.
