@@ -51,6 +51,9 @@ func (a *Apply) Change(ctx context.Context, c Change) (*Report, error) {
 		if !a.isReady() {
 			return nil, ErrNotSynced
 		}
+		if err := a.fits(others); err != nil {
+			return nil, err
+		}
 		q := &request{Format: formatNumber, ID: rand.Text(), User: c.User, Within: prepareWithin, Contents: others, Base: base}
 		a.making.set(q.ID)
 		defer a.free(q.ID)
@@ -65,6 +68,25 @@ func (a *Apply) Change(ctx context.Context, c Change) (*Report, error) {
 		return report, nil
 	}
 	return report, a.commit(&c, others, base)
+}
+
+// fits finds out whether contents are small enough to be shared, together with
+// those that they may have to give way to.
+func (a *Apply) fits(contents map[string]Content) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for source, c := range contents {
+		was, _ := a.known(source)
+		d := a.document(source, c, "", "", was)
+		if was.doc != nil {
+			restore := was.doc.Effective(a.now())
+			d.Restore = &restore
+		}
+		if _, err := d.encode(); err != nil {
+			return &SizeError{err}
+		}
+	}
+	return nil
 }
 
 func (a *Apply) isReady() bool {

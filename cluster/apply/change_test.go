@@ -241,6 +241,18 @@ func TestWhatCannotBeSharedIsUndone(t *testing.T) {
 	have(t, SourceAPI, "two", a, b)
 }
 
+func TestTooLargeIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	_, nodes := three(t)
+	_, err := nodes[0].apply(strings.Repeat("x", MaxText+1))
+	if want := "the change is made nowhere: the document has 33554433 bytes; nodes share at most 33554432"; err == nil || err.Error() != want {
+		t.Fatalf("got %v, want %s", err, want)
+	}
+	if nodes[0].text(SourceAPI) != "" || nodes[1].tried > 0 {
+		t.Error("it was tried")
+	}
+}
+
 // TestNodeDiesBeforeItShares: a change that was in force on one node and not yet
 // shared is gone when that node is back.
 func TestNodeDiesBeforeItShares(t *testing.T) {

@@ -34,7 +34,7 @@ const formatNumber = 1
 
 // Bounds of a document.
 const (
-	MaxText     = 64 << 20 // bytes of its text
+	MaxText     = 32 << 20 // bytes of its text
 	MaxDocument = 12 << 20 // bytes of it as it travels, compressed
 	// keptAncestors is how many changes back it is known what a change was made of.
 	keptAncestors = 32
@@ -117,6 +117,9 @@ func (d *Document) encode() ([]byte, error) {
 
 // decode reads a document.
 func decode(value []byte) (*Document, error) {
+	if len(value) > MaxDocument {
+		return nil, fmt.Errorf("it has %d bytes; there may be %d", len(value), MaxDocument)
+	}
 	d := &Document{}
 	if err := unpack(value, d); err != nil {
 		return nil, err
@@ -135,9 +138,6 @@ func decode(value []byte) (*Document, error) {
 // unpack reads compressed JSON, never more than two texts of the largest size
 // can be.
 func unpack(value []byte, into any) error {
-	if len(value) > MaxDocument {
-		return fmt.Errorf("it has %d bytes; there may be %d", len(value), MaxDocument)
-	}
 	z, err := gzip.NewReader(bytes.NewReader(value))
 	if err != nil {
 		return err

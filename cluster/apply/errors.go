@@ -52,6 +52,14 @@ func (e *IncompleteError) Error() string {
 	return "the change is made nowhere: it needs all nodes, and these were not asked: " + strings.Join(names, ", ")
 }
 
+// SizeError says that a change is too large to be shared.
+type SizeError struct{ Err error }
+
+func (e *SizeError) Error() string { return "the change is made nowhere: " + e.Err.Error() }
+
+// Unwrap gives the cause.
+func (e *SizeError) Unwrap() error { return e.Err }
+
 // ShareError says that a change cannot be told to the others.
 type ShareError struct{ Err error }
 

@@ -83,15 +83,15 @@ func FuzzRequest(f *testing.F) {
 func TestBoundsOfDocuments(t *testing.T) {
 	t.Parallel()
 	d := &Document{Format: 1, Content: Content{Text: strings.Repeat("x", MaxText+1)}}
-	if _, err := d.encode(); err == nil || err.Error() != "the document has 67108865 bytes; nodes share at most 67108864" {
+	if _, err := d.encode(); err == nil || err.Error() != "the document has 33554433 bytes; nodes share at most 33554432" {
 		t.Errorf("got %v", err)
 	}
 	// What unpacks to more than any document has is not unpacked.
-	bomb, err := pack(map[string]string{"text": strings.Repeat("x", 200<<20)})
+	bomb, err := pack(map[string]string{"text": strings.Repeat("x", 90<<20)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := decode(bomb); err == nil || err.Error() != "it has more than 167772160 bytes when it is unpacked" {
+	if _, err := decode(bomb); err == nil || err.Error() != "it has more than 83886080 bytes when it is unpacked" {
 		t.Errorf("got %v", err)
 	}
 	if _, err := decode(make([]byte, MaxDocument+1)); err == nil || err.Error() != "it has 12582913 bytes; there may be 12582912" {

@@ -130,8 +130,8 @@ func (a *Apply) ask(ctx context.Context, q *request) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(message) > MaxDocument {
-		return nil, fmt.Errorf("the change has %d bytes when it is compressed; nodes share at most %d", len(message), MaxDocument)
+	if len(message) > cluster.MaxMessage {
+		return nil, fmt.Errorf("the change has %d bytes when it is compressed; a message has at most %d", len(message), cluster.MaxMessage)
 	}
 	self := func(answers *answers) {
 		unknown, err := a.prepare(ctx, a.self, q)

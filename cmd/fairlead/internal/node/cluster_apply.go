@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"fairlead/cluster"
@@ -27,7 +28,7 @@ var sharedSources = []string{apply.SourceAPI, apply.SourceFile}
 // openApply makes the room of what all nodes are to do the same.
 func openApply(n *Node) (clusterRoom, error) {
 	c := n.cluster
-	local := &sharedState{n}
+	local := &sharedState{node: n, last: map[string]*readContent{}}
 	c.apply = apply.New(apply.Config{
 		Members: c.Members, Peers: c.Peers, Store: c.Store, Local: local, Log: c.Log,
 		HashSeed: fingerprint(n.cfg.State.HashSeed),
@@ -75,7 +76,19 @@ func fingerprint(seed [2]uint64) string {
 }
 
 // sharedState implements apply.Local.
-type sharedState struct{ node *Node }
+type sharedState struct {
+	node *Node
+
+	mu   sync.Mutex
+	last map[string]*readContent // by source: a change is tried, adopted, and looked at
+}
+
+// readContent is a content that was read.
+type readContent struct {
+	text        string
+	declaration *desired.Declaration // not to be changed
+	unknown     []string
+}
 
 func (s *sharedState) store() *desired.Store { return s.node.desired.store }
 
@@ -113,16 +126,33 @@ func (s *sharedState) read(contents map[string]apply.Content) (map[string]*desir
 		if c.Text == "" {
 			continue
 		}
-		doc, err := configs.ReadShared(nameOf(source, c), []byte(c.Text), true)
+		r, err := s.readOne(source, c)
 		if err != nil {
 			return nil, nil, err
 		}
-		for _, one := range doc.Ignored {
-			unknown = append(unknown, nameOf(source, c)+":"+one)
-		}
-		out[source] = declarationOf(source, c.Name, doc)
+		own := *r.declaration // the store notes its digest in it
+		out[source], unknown = &own, append(unknown, r.unknown...)
 	}
 	return out, unknown, nil
+}
+
+// readOne reads a content, unless it is the last one that was read of its source.
+func (s *sharedState) readOne(source string, c apply.Content) (*readContent, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r := s.last[source]; r != nil && r.text == c.Text && r.declaration.Name == c.Name {
+		return r, nil
+	}
+	doc, err := configs.ReadShared(nameOf(source, c), []byte(c.Text), true)
+	if err != nil {
+		return nil, err
+	}
+	r := &readContent{text: c.Text, declaration: declarationOf(source, c.Name, doc)}
+	for _, one := range doc.Ignored {
+		r.unknown = append(r.unknown, nameOf(source, c)+":"+one)
+	}
+	s.last[source] = r
+	return r, nil
 }
 
 func nameOf(source string, c apply.Content) string {
@@ -421,6 +451,7 @@ func answerOfCluster(err error) error {
 		conflict   *apply.ConflictError
 		incomplete *apply.IncompleteError
 		share      *apply.ShareError
+		size       *apply.SizeError
 	)
 	switch {
 	case errors.As(err, &refused):
@@ -429,6 +460,8 @@ func answerOfCluster(err error) error {
 			code = api.Conflict
 		}
 		return &api.Error{Code: code, Message: refused.Error()}
+	case errors.As(err, &size):
+		return &api.Error{Code: api.TooLarge, Message: size.Error()}
 	case errors.As(err, &conflict):
 		return &api.Error{Code: api.Conflict, Message: conflict.Error()}
 	case errors.As(err, &incomplete), errors.As(err, &share), errors.Is(err, apply.ErrNotSynced):

@@ -22,7 +22,7 @@ import (
 // sharer is a node with everything of its desired state, and without a data path.
 type sharer struct {
 	*Node
-	t    *testing.T
+	t    testing.TB
 	path string
 	dir  string
 
@@ -41,7 +41,7 @@ const (
 func quietly(*configs.Node) *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // share runs a node of a world with a file.
-func share(t *testing.T, w *clustertest.World, name, file string) *sharer {
+func share(t testing.TB, w *clustertest.World, name, file string) *sharer {
 	t.Helper()
 	s := &sharer{t: t, dir: t.TempDir()}
 	s.path = filepath.Join(s.dir, "fairlead.toml")
@@ -109,11 +109,14 @@ func (s *sharer) condition(typ apply.ConditionType) string {
 	return ""
 }
 
-func soon(t *testing.T, what string, so func() bool) {
+// patience is far more than anything takes.
+const patience = 2 * time.Minute
+
+func soon(t testing.TB, what string, so func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !so(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !so(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("not within 20 s: " + what)
+			t.Fatal("not in time: " + what)
 		}
 	}
 }
