@@ -27,6 +27,7 @@ type record struct {
 	// suspected says that this node's own probe of it has failed, and it has not
 	// been heard of since.
 	suspected bool
+	barred    bool // it lives, and its key is revoked: see Reconsider
 	changed   time.Time
 }
 
@@ -97,7 +98,7 @@ func (t *table) alive(d *description, meta []byte) (back bool) {
 	if back {
 		r.changed = time.Now()
 	}
-	r.said, r.meta, r.state, r.suspected = *d, bytes.Clone(meta), cluster.Alive, false
+	r.said, r.meta, r.state, r.suspected, r.barred = *d, bytes.Clone(meta), cluster.Alive, false, false
 	t.tell()
 	return back
 }
@@ -107,7 +108,11 @@ func (t *table) gone(name string, state cluster.State) (was bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	r := t.records[name]
-	if r == nil || !r.state.Serves() {
+	if r == nil {
+		return false
+	}
+	r.barred = false
+	if !r.state.Serves() {
 		return false
 	}
 	r.state, r.suspected, r.changed = state, false, time.Now()

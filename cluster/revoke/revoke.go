@@ -72,6 +72,7 @@ type Config struct {
 	Identity Identity
 	Members  cluster.Members
 	Store    cluster.Store
+	Changed  func(revoked func(ed25519.PublicKey) bool) // is called after each change; it is not to block
 	Log      *slog.Logger
 }
 
@@ -131,6 +132,9 @@ func (l *List) changed(entries []cluster.Entry) {
 	}
 	l.self = self
 	l.cfg.Identity.SetRevoked(keys)
+	l.cfg.Changed(func(key ed25519.PublicKey) bool {
+		return slices.ContainsFunc(keys, func(k ed25519.PublicKey) bool { return k.Equal(key) })
+	})
 }
 
 func decode(e *cluster.Entry) (r Revocation, err error) {
@@ -194,6 +198,14 @@ func (l *List) Revoke(node, reason, by string) (Revocation, error) {
 	e := cluster.Entry{Key: entryOf(key), Value: data, Writer: l.cfg.Identity.Name()}
 	l.changed([]cluster.Entry{e})
 	return decode(&e)
+}
+
+// Own is the revocation of this node's own key, if there is one.
+func (l *List) Own() (Revocation, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	r, revoked := l.all[entryOf(l.cfg.Identity.PublicKey())]
+	return r, revoked
 }
 
 // Restore has a key taken again. It is named by its fingerprint, or by the node

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -65,15 +66,18 @@ func (l *lines) has(part string) bool {
 
 type rig struct {
 	*List
-	me  *me
-	log *lines
+	me      *me
+	log     *lines
+	changed atomic.Bool // lb1 is revoked, as was told last
 }
 
 func newRig(t *testing.T, w *clustertest.World, name string) *rig {
 	t.Helper()
 	n := w.Node(name)
 	r := &rig{me: &me{node: n.Members().Self()}, log: &lines{}}
-	r.List = New(Config{Identity: r.me, Members: n.Members(), Store: n.Store(), Log: slog.New(slog.NewTextHandler(r.log, nil))})
+	r.List = New(Config{Identity: r.me, Members: n.Members(), Store: n.Store(), Changed: func(revoked func(ed25519.PublicKey) bool) {
+		r.changed.Store(revoked(w.Node("lb1").Members().Self().Key))
+	}, Log: slog.New(slog.NewTextHandler(r.log, nil))})
 	t.Cleanup(r.Close)
 	return r
 }
@@ -109,6 +113,12 @@ func TestRevoke(t *testing.T) {
 	eventually(t, "the node itself says so", func() bool {
 		return three.log.has("the key of this node is revoked: the other nodes do not take it for one of them any more")
 	})
+	if own, is := three.Own(); !is || own.Reason != "the disk was stolen" {
+		t.Errorf("its own: %+v", own)
+	}
+	if _, is := two.Own(); is {
+		t.Error("another node takes itself for revoked")
+	}
 	eventually(t, "others say so", func() bool { return two.log.has(`the key of a node is revoked" node=lb3`) })
 	list := two.All()
 	if len(list) != 1 || list[0].Node != "lb3" || list[0].By != "alice on lb1" || !list[0].At.Equal(r.At) {
@@ -126,6 +136,14 @@ func TestRevoke(t *testing.T) {
 	if len(one.All()) != 0 {
 		t.Errorf("%+v", one.All())
 	}
+	if _, err := two.Revoke("lb1", "", ""); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "who wants to know is told", func() bool { return one.changed.Load() && three.changed.Load() })
+	if _, err := two.Restore("lb1"); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "who wants to know is told", func() bool { return !one.changed.Load() && !two.changed.Load() && !three.changed.Load() })
 	// A node that is dead can be revoked, too, and by its fingerprint restored.
 	w.Kill("lb3")
 	if _, err := one.Revoke("lb3", "", ""); err != nil {

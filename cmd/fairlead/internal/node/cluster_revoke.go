@@ -3,7 +3,10 @@ package node
 import (
 	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 
+	"fairlead/cluster/member"
 	"fairlead/cluster/revoke"
 	"fairlead/controlplane/api"
 )
@@ -12,10 +15,24 @@ import (
 // it speaks to anybody.
 func openRevoke(n *Node) (clusterRoom, error) {
 	list := revoke.New(revoke.Config{
-		Identity: n.cluster.Identity, Members: n.cluster.Members, Store: n.cluster.Store, Log: n.cluster.Log,
+		Identity: n.cluster.Identity, Members: n.cluster.Members, Store: n.cluster.Store,
+		Changed: n.cluster.gossip.Reconsider, Log: n.cluster.Log,
 	})
 	n.cluster.revoked = list
+	if own, is := list.Own(); is {
+		list.Close()
+		dir := clusterDirectory(n.cfg)
+		return clusterRoom{}, fmt.Errorf("%w (by %s%s); to let this machine in as a new node remove %s; when the key is taken again by the others, remove %s",
+			member.ErrRevoked, own.By, because(own.Reason), filepath.Join(dir, "node.pem"), filepath.Join(dir, "store"))
+	}
 	return clusterRoom{close: func() error { list.Close(); return nil }}, nil
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
 }
 
 func (n *Node) revocations() (*revoke.List, error) {
