@@ -253,6 +253,11 @@ fall = 3
 	w.untilSaid(1, []string{"this node cannot reach most backends that others reach"}, checker)
 	w.untilCondition([]int{other}, "health checks of node "+name, "contradict what the other nodes agree on")
 	w.untilCondition([]int{checker}, "health checks of this node", "contradict what the other nodes agree on")
+	seen, err := w.Nodes[other].Client().ClusterStatus(w.ctx)
+	w.must(err)
+	if !slices.ContainsFunc(seen.Conditions, func(c api.Condition) bool { return c.Subject == "health checks of node "+name }) {
+		t.Errorf("the cluster's status says %+v", seen.Conditions)
+	}
 	w.untilBackends("all are up", func(_ string, h *api.BackendHealth) bool { return h.State == "up" })
 	w.untilNotOwner(other, name, 5)
 	if text := w.scrape(checker); !strings.Contains(text, "fairlead_cluster_health_unfit 1\n") || !strings.Contains(text, fmt.Sprintf("fairlead_cluster_health_suspected{member=%q} 1\n", name)) {

@@ -206,11 +206,24 @@ func (d *divided) fitness(why string) {
 	d.checks.node.Impair("health", why)
 }
 
+// clusterAlarms are what is not as it is wanted in the cluster, of which nobody else
+// tells.
+func (n *Node) clusterAlarms() (list []api.Condition) {
+	for _, c := range n.divided.disagreements(true) {
+		list = append(list, api.Condition{Health: api.HealthDegraded, Subject: c[0], Message: c[1]})
+	}
+	return list
+}
+
 // mostNamed is how many backends a condition names.
 const mostNamed = 5
 
 // conditions are what is not as it is wanted: subject and message.
-func (d *divided) conditions() (list [][2]string) {
+func (d *divided) conditions() [][2]string { return d.disagreements(false) }
+
+// disagreements are what is not as it is wanted: subject and message. Of this node they
+// speak as such, unless named is set.
+func (d *divided) disagreements(named bool) (list [][2]string) {
 	if d == nil {
 		return nil
 	}
@@ -218,7 +231,7 @@ func (d *divided) conditions() (list [][2]string) {
 	for i := range s.Nodes {
 		v := &s.Nodes[i]
 		subject, who := "health checks of node "+v.Name, "it"
-		if v.Self {
+		if v.Self && !named {
 			subject, who = "health checks of this node", "this node"
 		}
 		if v.Suspected {
@@ -232,7 +245,7 @@ func (d *divided) conditions() (list [][2]string) {
 				who, v.Missed, v.Missed+v.Reached, someOf(v.Examples, v.Missed))})
 		}
 	}
-	if s.Unfit != "" {
+	if s.Unfit != "" && !named {
 		list = append(list, [2]string{"health checks of this node", s.Unfit + ": others serve in its place where they can"})
 	}
 	return list

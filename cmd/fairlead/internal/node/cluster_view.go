@@ -21,7 +21,7 @@ func openClusterView(n *Node) (clusterRoom, error) {
 		Name: c.Members.Self().Name, Members: c.Members, Peers: c.Peers, Store: c.Store, Log: c.Log,
 		Drain: n.drainMember, Drains: n.drainedMembers,
 		Keys: func() []string { return c.gossip.Keys().Keys }, Rotate: n.rotateGossipKey,
-		Tables: n.eachTable, Generation: func() uint64 { return n.reconciler.Status().Generation },
+		Alarms: n.clusterAlarms, Tables: n.eachTable, Generation: func() uint64 { return n.reconciler.Status().Generation },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
