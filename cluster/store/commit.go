@@ -206,7 +206,7 @@ func (s *Store) write1(d *disk, batch []*request) {
 	s.mu.Unlock()
 
 	for _, it := range mine {
-		s.gossip(it)
+		s.publish(it)
 	}
 	for _, r := range batch {
 		if r.done == nil {

@@ -11,10 +11,20 @@ import (
 	"fairlead/cluster"
 )
 
-// gossip tells all of an item that was written here: the whole of it if it fits,
+// publish tells all of an item that was written here: the whole of it if it fits,
 // else that it is there to be fetched.
-func (s *Store) gossip(it *item) {
+func (s *Store) publish(it *item) {
 	m := it.appendEnvelope(frame(kindEntry), it.whole)
+	if len(m) > relayMost {
+		m = it.appendEnvelope(frame(kindEntry), false)
+	}
+	relayed := s.relay(m)
+	s.mu.Lock()
+	little := s.gossiped.take(time.Now())
+	s.mu.Unlock()
+	if relayed && !little {
+		return
+	}
 	if len(m) > cluster.MaxGossip {
 		m = it.appendEnvelope(frame(kindEntry), false)
 	}

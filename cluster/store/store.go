@@ -86,7 +86,8 @@ type Store struct {
 	grumble  *complaints
 	requests chan *request
 	incoming chan []byte // gossip
-	fetches  chan *item  // without their values
+	relays   chan relayed
+	fetches  chan *item // without their values
 	wake     chan struct{}
 	serving  chan struct{} // one for each large value that is being sent
 	synced   chan struct{}
@@ -112,6 +113,7 @@ type Store struct {
 	sessions  map[string]time.Time       // of nodes that compare themselves with this one: the last request
 	yields    bool                       // that one compares itself with this one, and goes first
 	unsaved   error                      // why not all is on disk
+	gossiped  allowance                  // of what was relayed
 	stats     Stats
 }
 
@@ -133,7 +135,7 @@ func Open(c Config) (*Store, error) {
 		cfg: c, identity: c.Identity, watchers: newWatchers(),
 		clock:    clock.New(clock.Config{Writer: c.Identity.Name(), Limit: c.ClockLimit, Wall: c.Wall, Mono: c.Mono}),
 		grumble:  &complaints{log: c.Log, state: map[Reason]*complaint{}},
-		requests: make(chan *request, 256), incoming: make(chan []byte, 4096), fetches: make(chan *item, 1024),
+		requests: make(chan *request, 256), incoming: make(chan []byte, 4096), relays: make(chan relayed, 4096), fetches: make(chan *item, 1024),
 		wake: make(chan struct{}, 1), serving: make(chan struct{}, maxServing), synced: make(chan struct{}), opened: time.Now(),
 		table: newTable(), mine: map[string]bool{}, floor: map[string]cluster.Version{}, reclaim: map[string]bool{},
 		fetching: map[string]*item{}, sessions: map[string]time.Time{}, gone: map[string]bool{}, absent: map[string]time.Time{},
@@ -157,8 +159,10 @@ func Open(c Config) (*Store, error) {
 	c.Members.Receive(topic, s.receive)
 	c.Peers.Handle(topic, s.serve)
 	c.Peers.OnUp(s.up)
+	c.Peers.Listen(topicRelay, s.takeRelay)
 	s.running.Go(func() { s.commit(d) })
 	s.running.Go(s.read)
+	s.running.Go(func() { s.readRelays(s.ctx) })
 	s.running.Go(s.reconcile)
 	s.running.Go(s.keep)
 	for range fetchers {
@@ -261,7 +265,7 @@ func (s *Store) write(r *request) error {
 		}
 		s.mu.Unlock()
 		if it != nil {
-			s.gossip(it)
+			s.publish(it)
 		}
 		return err
 	}

@@ -25,6 +25,7 @@ const (
 	kindPush     kind = 'p'
 	kindFetch    kind = 'f'
 	kindDone     kind = 'd'
+	kindRelay    kind = 'r' // an envelope as in kindEntry, and who is to have it next
 )
 
 // Limits of what is shared.
@@ -235,7 +236,7 @@ func open(m []byte) (kind, []byte, error) {
 		return 0, nil, &unknownError{m[0], m[1]}
 	}
 	switch k := kind(m[1]); k {
-	case kindEntry, kindCompare, kindExchange, kindPush, kindFetch, kindDone:
+	case kindEntry, kindCompare, kindExchange, kindPush, kindFetch, kindDone, kindRelay:
 		return k, m[2:], nil
 	}
 	return 0, nil, &unknownError{m[0], m[1]}

@@ -4,6 +4,7 @@
 package membertest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -330,12 +331,16 @@ func (h *Host) Send(node string, topic cluster.Topic, message []byte) error {
 	if to == nil || !h.network.reach(h, to) {
 		return cluster.ErrUnreachable
 	}
-	to.mu.Lock()
-	f := to.listens[topic]
-	to.mu.Unlock()
-	if f != nil {
-		f(h.name, message)
-	}
+	d, _ := h.network.transit(len(message)) // streams lose nothing
+	message = bytes.Clone(message)
+	h.network.after(d, func() {
+		to.mu.Lock()
+		f := to.listens[topic]
+		to.mu.Unlock()
+		if f != nil && h.network.reach(h, to) {
+			f(h.name, message)
+		}
+	})
 	return nil
 }
 
