@@ -103,7 +103,7 @@ func (s *Store) relayTo(group []string, entry []byte) (ok bool) {
 }
 
 func (s *Store) sendRelay(node string, m []byte) bool {
-	if err := s.Peers.Send(node, topicRelay, m); err != nil {
+	if err := s.cfg.Peers.Send(node, topicRelay, m); err != nil {
 		return false
 	}
 	s.count(func(st *Stats) { st.SentBytes += uint64(len(m)) })
