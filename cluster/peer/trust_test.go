@@ -111,6 +111,31 @@ func TestOtherKeyOfMember(t *testing.T) {
 	})
 }
 
+// TestClusterKeyChanges has nodes that are one round apart in a change of the
+// cluster key, and more than that.
+func TestClusterKeyChanges(t *testing.T) {
+	k1, k2 := identity.Generate(), identity.Generate()
+	var nodes []*node
+	for i, keys := range [][]identity.ClusterKey{{k1}, {k1, k2}, {k2, k1}, {k2}} {
+		id, err := identity.New(string(rune('a'+i)), keys...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nodes = append(nodes, newNode(t, id, nil))
+	}
+	begin(t, nodes...)
+	for i := range nodes[1:] {
+		connected(t, nodes[i], nodes[i+1])
+	}
+	a, d := nodes[0], nodes[3]
+	eventually(t, "who has the old key alone and who has the new one alone refuse each other", func() bool {
+		return strings.Contains(a.missing("d"), `not admitted to this cluster: the cluster key does not vouch for the certificate of "d"`)
+	})
+	if a.sees("d") || d.sees("a") {
+		t.Error("they are connected")
+	}
+}
+
 // TestVisit has a node ask another one that does not know it.
 func TestVisit(t *testing.T) {
 	a, b := newNode(t, newIdentity(t, "a", clusterKey), nil), newNode(t, newIdentity(t, "b", clusterKey), nil)
