@@ -222,6 +222,50 @@ func TestClusterApplyPartition(t *testing.T) {
 	w.through(3, 0, 1, 2)
 }
 
+// TestClusterLateNode: a node that joins late, with a file of its own, takes what
+// there is and changes nothing, until its operator wants that.
+func TestClusterLateNode(t *testing.T) {
+	t.Parallel()
+	rack, err := lab.NewRack(3, lab.Config{Backends: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := rack.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	t.Cleanup(cancel)
+	w := &clusterWorld{t: t, ctx: ctx}
+	all := rack.Balancers
+	rack.Balancers = all[:2]
+	w.Cluster, err = rig.StartCluster(ctx, binary, t.TempDir(), rack, func(i int) string {
+		return ownText(rack, i) + sharedText(rack, 1+i%2*4)
+	})
+	w.must(err)
+	for _, b := range w.Backends {
+		s, err := traffic.ServeHTTP(b.Host, fmt.Sprintf(":%d", webPort+natOffset))
+		w.must(err)
+		t.Cleanup(func() { w.must(s.Close()) })
+	}
+	w.serves("s1", 0, 1)
+	w.says(1, "cluster_file_differs", `which are those of node "lb1"`)
+	_, err = w.send(ctx, 1, sharedText(rack, 2), nil)
+	w.must(err)
+	w.serves("s1 s2", 0, 1)
+	rack.Balancers = all
+	w.must(w.Add(ctx, 2))
+	w.serves("s1 s2", 0, 1, 2)
+	w.through(2, 2)
+	// One file takes the place of the others when that is asked for.
+	var result api.ConfigResult
+	w.must(w.Nodes[1].Client().Call(ctx, http.MethodPost, "/v1/config/reload", url.Values{"publish": {"true"}}, nil, &result))
+	w.serves("s2 s5", 0, 1, 2)
+	w.through(5, 0, 1, 2)
+	w.says(0, "cluster_file_differs", `which are those of node "lb2"`)
+}
+
 // TestClusterApplyKilled kills the node that a change is made on, at any moment of
 // it: afterwards all nodes have the change, or none has.
 func TestClusterApplyKilled(t *testing.T) {
