@@ -92,5 +92,29 @@ func (v *View) Mismatches() map[string]int {
 	return out
 }
 
+// OwnMismatches are those between this node and others, this node first, as either
+// has found.
+func (v *View) OwnMismatches() (list []api.TableMismatch) {
+	seen := make(map[string]bool)
+	for _, m := range v.allMismatches() {
+		if m.Other == v.cfg.Name {
+			m.Node, m.Other = m.Other, m.Node
+		}
+		if m.Node == v.cfg.Name && !seen[m.Other] {
+			seen[m.Other] = true
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// Comparisons counts the comparisons of tables, and those among them that could not
+// be made.
+func (v *View) Comparisons() (all, failed uint64) {
+	v.tables.mu.Lock()
+	defer v.tables.mu.Unlock()
+	return v.tables.done, v.tables.failed
+}
+
 // Tables sums this node's tables up.
 func (v *View) Tables() api.TableFacts { return v.tables.facts() }

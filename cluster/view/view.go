@@ -68,7 +68,7 @@ func (t *Timing) withDefaults() {
 	set(&t.Answer, 2*time.Second)
 	set(&t.Ask, 20*time.Second)
 	set(&t.Look, time.Second)
-	set(&t.Compare, 10*time.Second)
+	set(&t.Compare, 5*time.Second)
 	set(&t.Grace, 10*time.Second)
 }
 

@@ -2,9 +2,11 @@ package node
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"fairlead/cluster"
 	"fairlead/cluster/member"
@@ -19,7 +21,7 @@ func openClusterView(n *Node) (clusterRoom, error) {
 	c := n.cluster
 	c.view = clusterview.New(clusterview.Config{
 		Name: c.Members.Self().Name, Members: c.Members, Peers: c.Peers, Store: c.Store, Log: c.Log,
-		Drain: n.drainMember, Drains: n.drainedMembers,
+		Alarms: n.clusterAlarms, Counters: n.clusterCounters, Drain: n.drainMember, Drains: n.drainedMembers,
 		Keys: func() []string { return c.gossip.Keys().Keys }, Rotate: n.rotateGossipKey,
 		Alarms: n.clusterAlarms, Tables: n.eachTable, Generation: func() uint64 { return n.reconciler.Status().Generation },
 	})
@@ -82,15 +84,16 @@ func (n *Node) drainMember(_ context.Context, node string, drained bool, by stri
 	return err
 }
 
-// drainedMembers are the members that are drained.
+// drainedMembers are the members that are drained, as it is shared: what was asked
+// for a moment ago is among them.
 func (n *Node) drainedMembers() map[string]api.DrainNotice {
 	out := make(map[string]api.DrainNotice)
-	for name, d := range n.ownership.cluster.room.Drained() {
-		notice := api.DrainNotice{Since: d.Since, By: d.By}
-		if d.On != "" {
-			notice.By += " on " + d.On
+	for _, e := range n.cluster.Store.List(cluster.DrainPrefix) {
+		var d owner.Drain
+		if err := json.Unmarshal(e.Value, &d); err != nil {
+			d = owner.Drain{By: "somebody", On: e.Writer} // that it is there says that the node is drained
 		}
-		out[name] = notice
+		out[strings.TrimPrefix(e.Key, cluster.DrainPrefix)] = api.DrainNotice{Since: d.Since, By: d.By + " on " + d.On}
 	}
 	return out
 }

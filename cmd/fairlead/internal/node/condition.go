@@ -43,6 +43,9 @@ func (n *Node) judge(s *api.Summary, missing []string) {
 	for _, c := range append(n.divided.conditions(), n.flowing.conditions()...) {
 		condition(s, api.HealthDegraded, c[0], "%s", c[1])
 	}
+	for _, c := range n.tableConditions() {
+		condition(s, api.HealthDegraded, c[0], "%s", c[1])
+	}
 	for _, c := range s.Desired.Conditions {
 		condition(s, api.HealthDegraded, "desired state", "%s", c.Message)
 	}

@@ -42,7 +42,7 @@ func (n *Node) Facts(ctx context.Context) (api.NodeFacts, error) {
 		if v.Withheld == "" {
 			f.VIPs.Announced++
 		}
-		if v.Owned {
+		if n.answers(&v) {
 			if f.VIPs.Owned++; len(f.VIPs.Some) < someVIPs {
 				f.VIPs.Some = append(f.VIPs.Some, v.Address.String())
 			}
