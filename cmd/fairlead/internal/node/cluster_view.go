@@ -21,9 +21,9 @@ func openClusterView(n *Node) (clusterRoom, error) {
 	c := n.cluster
 	c.view = clusterview.New(clusterview.Config{
 		Name: c.Members.Self().Name, Members: c.Members, Peers: c.Peers, Store: c.Store, Log: c.Log,
-		Alarms: n.clusterAlarms, Counters: n.clusterCounters, Drain: n.drainMember, Drains: n.drainedMembers,
+		Counters: n.clusterCounters, Drain: n.drainMember, Drains: n.drainedMembers,
 		Keys: func() []string { return c.gossip.Keys().Keys }, Rotate: n.rotateGossipKey,
-		Alarms: n.clusterAlarms, Tables: n.eachTable, Generation: func() uint64 { return n.reconciler.Status().Generation },
+		Alarms: n.alarms, Tables: n.eachTable, Generation: func() uint64 { return n.reconciler.Status().Generation },
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

@@ -77,12 +77,10 @@ func (n *Node) clusterCounters() map[string]uint64 {
 	return out
 }
 
-// clusterAlarms are what is not as it is wanted in the cluster, as this node sees
-// it, besides its members and tables.
-func (n *Node) clusterAlarms() (list []api.Condition) {
-	for _, c := range n.divided.conditions() {
-		list = append(list, api.Condition{Health: api.HealthDegraded, Subject: strings.ReplaceAll(c[0], "this node", n.cluster.Identity.Name()), Message: c[1]})
-	}
+// alarms are what is not as it is wanted in the cluster, as this node sees it,
+// besides its members and tables.
+func (n *Node) alarms() []api.Condition {
+	list := n.clusterAlarms()
 	for _, s := range n.cluster.streams.Stats().Missing {
 		if s.Reason != "" {
 			list = append(list, api.Condition{Health: api.HealthDegraded, Subject: "member " + s.Node, Message: fmt.Sprintf("%s has no stream with it: %s", n.cluster.Identity.Name(), s.Reason)})
