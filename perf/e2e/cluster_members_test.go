@@ -63,7 +63,7 @@ func TestClusterPartition(t *testing.T) {
 // old one is dead.
 func TestClusterNameTaken(t *testing.T) {
 	t.Parallel()
-	w := newClusterWorld(t, 3, lab.Config{Backends: 1}, idle)
+	w := newClusterWorld(t, 3, lab.Config{Backends: 1}, patient)
 	w.untilSaid(2, []string{"a member is in the cluster"}, 0, 1, 2)
 	w.must(w.Nodes[2].Stop())
 	w.untilSaid(1, []string{"has left the cluster", "node=lb3"}, 0, 1)
@@ -85,3 +85,52 @@ func TestClusterNameTaken(t *testing.T) {
 	w.must(w.Nodes[2].Launch(w.ctx))
 	w.untilSaid(1, []string{"a member is in the cluster", "node=lb2", fmt.Sprintf("address=%s:7946", w.Balancers[2].IPv4)}, 0)
 }
+
+// TestClusterKeyRotation rotates the gossip key of a running cluster three times, one
+// of them while a node is down: no node is taken for dead by it, and the one that was
+// down has the last key when it comes back.
+func TestClusterKeyRotation(t *testing.T) {
+	t.Parallel()
+	w := newClusterWorld(t, 3, lab.Config{Backends: 1}, patient)
+	w.untilSaid(2, []string{"a member is in the cluster"}, 0, 1, 2)
+	dead := func(i int) int { return w.Said(i, "a member of the cluster is dead") }
+	rotate := func(i int) {
+		t.Helper()
+		_, err := w.Nodes[i].Client().RotateClusterKey(w.ctx)
+		w.must(err)
+		w.untilSaid(1, []string{"the gossip key is rotated"}, i)
+	}
+	used := func(i int) string {
+		t.Helper()
+		var key string
+		for line := range strings.Lines(string(w.Nodes[i].Log())) {
+			if strings.Contains(line, `msg="gossip keys"`) && strings.Contains(line, "phase=settled") {
+				_, key, _ = strings.Cut(strings.TrimSpace(line), "used=")
+			}
+		}
+		return key
+	}
+	rotate(0)
+	rotate(1)
+	if used(0) == "" || used(0) != used(1) || used(1) != used(2) {
+		t.Errorf("the nodes use the keys %q, %q and %q", used(0), used(1), used(2))
+	}
+	for i := range 3 {
+		if dead(i) > 0 {
+			t.Errorf("%s was without a member", w.Balancers[i].Name)
+		}
+	}
+	w.must(w.Kill(w.ctx, 2))
+	w.untilSaid(1, []string{"a member of the cluster is dead", "node=lb3"}, 0, 1)
+	rotate(0)
+	w.must(w.Nodes[2].Launch(w.ctx))
+	w.untilSaid(2, []string{"a member is in the cluster", "node=lb3"}, 0, 1)
+	w.untilSaid(1, []string{`msg="gossip keys"`, "phase=settled", "used=" + used(0)}, 2)
+	if dead(0) != 1 || dead(1) != 1 {
+		t.Errorf("members were taken for dead %d and %d times, want once each", dead(0), dead(1))
+	}
+}
+
+// patient is idle with more time for nodes to answer: for tests that demand that none
+// is taken for dead that is not, on machines that are busy with other tests.
+func patient(rack *lab.Rack, i int) string { return "probe_interval = \"300ms\"\n" + idle(rack, i) }

@@ -51,6 +51,7 @@ func Machine(cfg *configs.Config) []Finding {
 	c.metrics()
 	c.health()
 	c.bgp()
+	c.cluster()
 	slices.SortStableFunc(c.found, func(a, b Finding) int { return cmp.Compare(a.Level, b.Level) })
 	return c.found
 }
