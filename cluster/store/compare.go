@@ -17,6 +17,7 @@ import (
 const (
 	comparePatience = 2 * time.Minute        // for all of a comparison
 	callPatience    = 20 * time.Second       // for one message of it
+	hearWithin      = 10 * time.Second       // an answer says what time it is
 	soon            = 200 * time.Millisecond // to the next one, when there was a difference
 	exchangeBuckets = 64                     // in one request
 	joinPatience    = 5 * time.Second        // for a node to look for others
@@ -187,7 +188,9 @@ func (s *Store) compareOnce(ctx context.Context, node string) (differed bool, mo
 		s.refuse(node, err)
 		return false, 0, err
 	}
-	s.clock.Heard(node, theirs.wall.Add((s.mono()-sent)/2))
+	if took := s.mono() - sent; took < hearWithin {
+		s.clock.Heard(node, theirs.wall.Add(took/2))
+	}
 	if theirs.root == mine.root {
 		if theirs.durable {
 			s.note(node, theirs.store, mine.seq)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"fairlead/cluster"
+	"fairlead/cluster/clock"
 )
 
 // TestConverges: whatever is written, deleted, lost, cut apart, restarted and left
@@ -17,12 +19,23 @@ func TestConverges(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
-			converges(t, seed)
+			converges(t, seed, false)
 		})
 	}
 }
 
-func converges(t *testing.T, seed uint64) {
+// TestConvergesOverMonths: nodes are away for longer than tombstones are kept. In
+// the end all have the same, and nothing that was never written.
+func TestConvergesOverMonths(t *testing.T) {
+	for seed := range uint64(6) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			converges(t, seed, true)
+		})
+	}
+}
+
+func converges(t *testing.T, seed uint64, months bool) {
 	random := rand.New(rand.NewPCG(seed, 5))
 	names := []string{"a", "b", "c", "d"}
 	disks := map[string]*media{}
@@ -36,6 +49,7 @@ func converges(t *testing.T, seed uint64) {
 	}, names...)
 	down := map[string]bool{}
 	oracle := map[string]*item{}
+	ever := map[[32]byte]bool{}
 	r.world.Lose(0.3)
 	r.world.Delay(0, 20*time.Millisecond)
 	restarted := map[string]bool{}
@@ -62,12 +76,19 @@ func converges(t *testing.T, seed uint64) {
 				}
 				err = s.Put(key, value)
 			}
+			var skew *clock.SkewError
+			if months && errors.As(err, &skew) {
+				continue // a message was on its way for a month
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
 			s.mu.Lock()
-			if it := s.table.get(key); it != nil && it.newer(oracle[key]) {
-				oracle[key] = it
+			if it := s.table.get(key); it != nil {
+				ever[it.hash] = true
+				if it.newer(oracle[key]) {
+					oracle[key] = it
+				}
 			}
 			s.mu.Unlock()
 		case n < 86:
@@ -85,6 +106,9 @@ func converges(t *testing.T, seed uint64) {
 		case s == nil:
 			r.start(name)
 			delete(down, name)
+		case n == 96 && months:
+			clocks.pass(time.Duration(random.IntN(40)) * day)
+			r.sweep()
 		case n < 98:
 			clocks.set(name, time.Duration(random.IntN(240)-120)*time.Second)
 		default:
@@ -95,9 +119,22 @@ func converges(t *testing.T, seed uint64) {
 		r.start(name)
 	}
 	r.world.Heal()
-	r.same()
+	if months {
+		eventually(t, "all nodes have the same", func() bool { r.sweep(); return r.equal() })
+	} else {
+		r.same()
+	}
 	for name, s := range r.nodes {
 		s.mu.Lock()
+		if months {
+			s.table.each(func(it *item) {
+				if !ever[it.hash] && ownerOf(it.Key) == "" {
+					t.Errorf("%s has %s of %v by %s: nobody wrote that", name, it.Key, it.Version, it.Writer)
+				}
+			})
+			s.mu.Unlock()
+			continue
+		}
 		s.table.each(func(it *item) {
 			former := live(it.Key) && restarted[it.Writer] // what it wrote last may be lost with it
 			if want := oracle[it.Key]; !former && (want == nil || want.hash != it.hash) {

@@ -124,21 +124,23 @@ func (r *rig) start(name string) *Store {
 // same waits until all have the same.
 func (r *rig) same() {
 	r.t.Helper()
-	eventually(r.t, "all nodes have the same", func() bool {
-		var first []byte
-		for _, s := range r.nodes {
-			s.mu.Lock()
-			_, sums := s.table.digest()
-			s.mu.Unlock()
-			if first == nil {
-				first = sums
-			}
-			if !bytes.Equal(first, sums) {
-				return false
-			}
+	eventually(r.t, "all nodes have the same", r.equal)
+}
+
+func (r *rig) equal() bool {
+	var first []byte
+	for _, s := range r.nodes {
+		s.mu.Lock()
+		_, sums := s.table.digest()
+		s.mu.Unlock()
+		if first == nil {
+			first = sums
 		}
-		return true
-	})
+		if !bytes.Equal(first, sums) {
+			return false
+		}
+	}
+	return true
 }
 
 func put(t testing.TB, s cluster.Store, key, value string) {
