@@ -20,13 +20,16 @@ import (
 )
 
 // Build compiles the fairlead binary into dir.
-func Build(dir string) (string, error) {
+func Build(dir string) (string, error) { return BuildWith(dir, "") }
+
+// BuildWith is Build with flags for the linker.
+func BuildWith(dir, ldflags string) (string, error) {
 	root, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the module: %w", err)
 	}
 	binary := filepath.Join(dir, "fairlead")
-	build := exec.Command("go", "build", "-o", binary, "./cmd/fairlead")
+	build := exec.Command("go", "build", "-ldflags", ldflags, "-o", binary, "./cmd/fairlead")
 	build.Dir = string(bytes.TrimSpace(root))
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
