@@ -20,6 +20,9 @@ func run(m *testing.M) int {
 	if os.Getenv(heirVariable) != "" {
 		return brokenHeir()
 	}
+	if name := os.Getenv(serveVariable); name != "" {
+		return serveHere(name)
+	}
 	dir, err := os.MkdirTemp("", "fairlead-e2e-")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

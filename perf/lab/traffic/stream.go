@@ -76,11 +76,18 @@ func ServeStream(h *lab.Host, address string) (*StreamServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("stream server on %s: %w", h.Name, err)
 	}
-	s := &StreamServer{name: h.Name, ln: ln, conns: map[net.Conn]struct{}{}}
-	s.close = sync.OnceValue(s.shutDown)
-	s.wg.Go(s.accept)
+	s := NewStreamServer(h.Name, ln)
 	h.Lab().OnClose(s.Close)
 	return s, nil
+}
+
+// NewStreamServer serves on a listener, which is its own from then on, for as
+// long as it is not closed.
+func NewStreamServer(name string, ln net.Listener) *StreamServer {
+	s := &StreamServer{name: name, ln: ln, conns: map[net.Conn]struct{}{}}
+	s.close = sync.OnceValue(s.shutDown)
+	s.wg.Go(s.accept)
+	return s
 }
 
 func (s *StreamServer) accept() {
