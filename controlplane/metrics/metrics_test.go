@@ -68,6 +68,7 @@ func TestScrape(t *testing.T) {
 	got := own(scrape(t, handler(t, Config{Source: small(), Backends: true, More: []prometheus.Collector{
 		NewControlCollector(fixedControl{}), NewLogCollector(func() LogLines { return LogLines{Written: [4]uint64{1, 2, 3, 4}, Suppressed: [4]uint64{0, 0, 5, 0}} }),
 		NewQuorumCollector(fixedQuorum{}),
+		NewToldCollector(fixedTold{}),
 		NewOwnerCollector(fixedOwners{}), NewClusterCollector(fixedCluster{}),
 	}})))
 	got = strings.ReplaceAll(got, `goversion="`+goVersion+`"`, `goversion="go"`)
@@ -102,7 +103,7 @@ func TestConventions(t *testing.T) {
 // TestNothingThere asserts that a node without versions, checks and announcements
 // has no metrics of them.
 func TestNothingThere(t *testing.T) {
-	text := scrape(t, handler(t, Config{Source: small(), More: []prometheus.Collector{NewControlCollector(noControl{}), NewQuorumCollector(noQuorum{}), NewOwnerCollector(noOwners{}), NewClusterCollector(noCluster{})}}))
+	text := scrape(t, handler(t, Config{Source: small(), More: []prometheus.Collector{NewControlCollector(noControl{}), NewQuorumCollector(noQuorum{}), NewToldCollector(noTold{}), NewOwnerCollector(noOwners{}), NewClusterCollector(noCluster{})}}))
 	for _, name := range []string{"fairlead_config_", "fairlead_health_", "fairlead_arp_", "fairlead_bgp_", "fairlead_drain_", "fairlead_cluster_"} {
 		if strings.Contains(text, name) {
 			t.Errorf("there is a %s in\n%s", name, text)

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"fairlead/cluster/flows"
+	"fairlead/controlplane/metrics"
 	"fairlead/controlplane/model"
 	"fairlead/controlplane/serving"
 	"fairlead/dataplane"
@@ -334,4 +335,25 @@ func (f *flowing) conditions() (list [][2]string) {
 		list = append(list, [2]string{"flows", fmt.Sprintf("not in step with what this node tells of its flows: %s", strings.Join(s.Behind, ", "))})
 	}
 	return list
+}
+
+// ToldFlows implements metrics.ToldSource.
+func (n *Node) ToldFlows() *metrics.ToldFlows {
+	if n.flowing == nil {
+		return nil
+	}
+	s := n.flowing.room.Stats()
+	out := &metrics.ToldFlows{
+		Told: make(map[string]uint64), Received: make(map[string]uint64), Taken: s.Taken, Refused: s.Refused + n.Tells().Stats().Refused,
+		Unresolved: s.UnresolvedLost, Dropped: s.Dropped, Waiting: s.Waiting, MessagesSent: s.SentMessages, MessagesReceived: s.ReceivedMessages,
+		BytesSent: s.SentBytes, BytesReceived: s.ReceivedBytes, Bad: s.BadMessages, Resyncs: s.Resyncs, Overflows: s.Overflows, Scans: s.Scans,
+		Bases: s.Pools, Moving: s.Moving, Behind: len(s.Behind),
+	}
+	for kind, count := range s.Told {
+		out.Told[kind.String()] = count
+	}
+	for kind, count := range s.Received {
+		out.Received[kind.String()] = count
+	}
+	return out
 }
