@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/memberlist"
@@ -102,6 +103,7 @@ type Members struct {
 	count    counters
 	list     *memberlist.Memberlist // nil before Join; never called with a lock held
 	close    sync.Once
+	lost     atomic.Bool // the name is another node's
 
 	mu        sync.Mutex
 	meta      []byte // what others are told of this node, signed
@@ -186,6 +188,7 @@ func (m *Members) Join(ctx context.Context) error {
 func (m *Members) Failed() <-chan error { return m.failed }
 
 func (m *Members) fail(err error) {
+	m.lost.Store(true)
 	select {
 	case m.failed <- err:
 	default:
@@ -197,9 +200,10 @@ func (m *Members) fail(err error) {
 const leaveGrace = 700 * time.Millisecond
 
 // Leave says that this node goes, waits until the others have had time to take
-// over, and leaves. What is on its way then is not waited for.
+// over, and leaves. What is on its way then is not waited for. A node whose name is
+// another's says nothing: it would be said of that one.
 func (m *Members) Leave(ctx context.Context) error {
-	if m.list == nil || m.running.Err() != nil {
+	if m.list == nil || m.running.Err() != nil || m.lost.Load() {
 		return nil
 	}
 	m.mu.Lock()

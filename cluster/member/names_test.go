@@ -90,7 +90,7 @@ func TestNamesakesMeet(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Fatal("both go on")
 	}
-	if err := second.Leave(t.Context()); err != nil {
+	if err := errors.Join(second.Leave(t.Context()), second.Close()); err != nil {
 		t.Error(err)
 	}
 	for _, n := range []*node{a, b, c} {
