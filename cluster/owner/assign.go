@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"net/netip"
+	"reflect"
+	"slices"
 )
 
 // Candidate is a node that could answer for VIPs: it is a member that is not
@@ -21,6 +23,13 @@ type Candidate struct {
 	Settled bool
 	// Lacks are VIPs that its configuration does not have; nil: none.
 	Lacks map[netip.Addr]bool
+}
+
+// same reports whether two candidates are the same to Assign. What they lack is
+// never changed, so it is the same when it is the same map.
+func (c *Candidate) same(o *Candidate) bool {
+	return c.Name == o.Name && slices.Equal(c.Networks, o.Networks) && c.Impaired == o.Impaired && c.Drained == o.Drained &&
+		c.Settled == o.Settled && len(c.Lacks) == len(o.Lacks) && reflect.ValueOf(c.Lacks).Pointer() == reflect.ValueOf(o.Lacks).Pointer()
 }
 
 // Assign gives every VIP to one of the candidates, by highest random weight

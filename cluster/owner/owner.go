@@ -17,6 +17,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -84,6 +86,8 @@ type Room struct {
 	told     said                       // what this node has said of itself
 	round    uint64
 	owners   map[netip.Addr]string
+	made     []Candidate // what owners were decided by, of the VIPs with the digest madeOf
+	madeOf   string
 	decided  bool // owners has been decided once
 	renew    bool // VIPs are to be announced anew with the next decision
 	drain    drainKnown
@@ -307,7 +311,12 @@ func (r *Room) settle(now time.Time) (wait time.Duration) {
 // assign decides anew and reports whether Owns gives other answers now. The lock
 // is held.
 func (r *Room) assign() (changed bool) {
-	owners := Assign(r.vips, r.candidates())
+	candidates := r.candidates()
+	if r.decided && r.madeOf == r.digest && slices.EqualFunc(candidates, r.made, func(a, b Candidate) bool { return a.same(&b) }) {
+		return false
+	}
+	r.made, r.madeOf = candidates, r.digest
+	owners := Assign(r.vips, candidates)
 	next := make(map[netip.Addr]string, len(owners))
 	var taken, yielded []netip.Addr
 	for i, vip := range r.vips {
@@ -340,7 +349,7 @@ func (r *Room) report(vips []netip.Addr, text string) {
 	}
 }
 
-// candidates are the nodes that VIPs may be given to. The lock is held.
+// candidates are the nodes that VIPs may be given to, by name. The lock is held.
 func (r *Room) candidates() (list []Candidate) {
 	if r.fitness.Forwards && !r.leaving {
 		_, drained := r.drained[r.self]
@@ -358,6 +367,7 @@ func (r *Room) candidates() (list []Candidate) {
 			Settled: o.said.Settled && !o.returned, Lacks: o.lacks(r.vips, r.digest),
 		})
 	}
+	slices.SortFunc(list, func(a, b Candidate) int { return strings.Compare(a.Name, b.Name) })
 	return list
 }
 
