@@ -297,6 +297,11 @@ func (r *Room) settle(now time.Time) (wait time.Duration) {
 		others = others || o.state.Serves() && (!o.has || o.returned || o.candidate() && o.said.Settled)
 	}
 	was := r.settling.settled
+	defer func() {
+		if was && !r.settling.settled && !r.leaving {
+			r.log.Warn("this node leaves VIPs to others, as long as there are", "forwards", r.fitness.Forwards, "impaired", r.fitness.Impaired)
+		}
+	}()
 	r.settling.look(r.fitness.Forwards && r.fitness.Impaired == "" && !r.leaving, others, now)
 	if r.settling.settled && !was {
 		r.log.Info("this node has been well for long enough to own VIPs", "hold_down", r.settling.hold, "others", others)

@@ -74,6 +74,10 @@ func newOwnersWorld(t *testing.T) *ownersWorld {
 		_, err := traffic.ServeStream(b.Host, fmt.Sprintf(":%d", streamPort))
 		w.must(err)
 	}
+	// Until all have settled, those that have own what the others will.
+	for i := range w.Nodes {
+		w.until("every node has settled", func() bool { return strings.Contains(w.scrape(i), "\nfairlead_cluster_owner_settled 1\n") })
+	}
 	w.shared(0, 1, 2)
 	return w
 }
