@@ -190,6 +190,29 @@ func (w *flowsWorld) fairlead(i int, args ...string) {
 	}
 }
 
+// report says what nodes have told each other so far, against what telling of
+// every flow once would have taken.
+func (w *flowsWorld) report(nodes ...int) {
+	w.t.Helper()
+	sums := map[string]float64{}
+	for _, i := range nodes {
+		for line := range strings.Lines(w.scrape(i)) {
+			var value float64
+			name, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if _, err := fmt.Sscan(rest, &value); err == nil && strings.HasPrefix(name, "fairlead_cluster_flows_") {
+				sums[name] += value
+			}
+		}
+	}
+	established, ended := sums[`fairlead_cluster_flows_told_total{kind="established"}`], sums[`fairlead_cluster_flows_told_total{kind="ended"}`]
+	bytes, messages := sums[`fairlead_cluster_flows_bytes_total{direction="sent"}`], sums[`fairlead_cluster_flows_messages_total{direction="sent"}`]
+	w.t.Logf("%d connections; nodes %v told of %.0f that they lived and of %.0f that they ended, in %.0f messages of %.0f bytes; looked through the flow table %.0f times, told all %.0f times",
+		len(w.all), nodes, established, ended, messages, bytes, sums["fairlead_cluster_flows_scans_total"], sums["fairlead_cluster_flows_resyncs_total"])
+	if established == 0 || sums[`fairlead_cluster_flows_bases{state="steady"}`] == 0 {
+		w.t.Errorf("nothing was told, or there is no base: %v", sums)
+	}
+}
+
 // TestClusterFlowsSurvive has ten thousand connections live through the death of a
 // node in the same second in which one of five backends is drained and another
 // added, and through the death of the next node, too, when there are connections
@@ -217,6 +240,7 @@ func TestClusterFlowsSurvive(t *testing.T) {
 	w.hear()
 	w.open(manyConnections - len(w.all))
 	w.hear()
+	w.report(0, 2)
 	w.die(2)
 	w.hops(0)
 	w.hear()
