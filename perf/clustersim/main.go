@@ -94,6 +94,7 @@ type Result struct {
 	CPU        time.Duration   // of the whole process meanwhile, for each second
 	QuietCPU   time.Duration   // likewise while nothing is changed
 	Memory     uint64          // heap in use, by node
+	Mistakes   uint64          // times that a living node was taken for dead, idle and busy
 }
 
 // Traffic is what is sent, by node and second.
@@ -128,6 +129,7 @@ func Print(out io.Writer, p Plan, results []*Result) error {
 	row("  99 of 100", func(r *Result) string { return millis(quantile(r.BusyChange, 0.99)) })
 	row("  longest", func(r *Result) string { return millis(quantile(r.BusyChange, 1)) })
 	row("  CPU of all nodes, ms by second", func(r *Result) string { return fmt.Sprint(r.CPU.Milliseconds()) })
+	row("idle and busy: living nodes suspected", func(r *Result) string { return fmt.Sprint(r.Mistakes) })
 	row("heap, MB by node", func(r *Result) string { return fmt.Sprintf("%.1f", float64(r.Memory)/1e6) })
 	return t.Flush()
 }

@@ -79,6 +79,10 @@ func Simulate(ctx context.Context, n int, plan Plan) (r *Result, err error) {
 		return nil, err
 	}
 	say("%d changes reached all", len(r.Change))
+	if err := s.rest(ctx); err != nil {
+		return nil, err
+	}
+	before := s.mistakes()
 	if r.Quiet, r.QuietCPU, err = s.during(ctx, plan.Quiet, nil); err != nil {
 		return nil, err
 	}
@@ -90,6 +94,7 @@ func Simulate(ctx context.Context, n int, plan Plan) (r *Result, err error) {
 	if err != nil {
 		return nil, err
 	}
+	r.Mistakes = s.mistakes() - before
 	say("busy: %.0f bytes a second each", r.Busy.Bytes)
 	if r.Death, err = s.deaths(ctx); err != nil {
 		return nil, err
@@ -280,6 +285,24 @@ func cpuTime() time.Duration {
 		return 0
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// rest waits until what has happened so far has been told around.
+func (s *simulation) rest(ctx context.Context) error {
+	select {
+	case <-time.After(10 * time.Second):
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// mistakes is how often living nodes have had to say that they are not dead.
+func (s *simulation) mistakes() (n uint64) {
+	for _, m := range s.nodes {
+		n += m.Stats().Refuted
+	}
+	return n
 }
 
 // deaths cuts nodes off, one after the other, and says how long it takes until all
