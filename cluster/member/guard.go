@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -96,8 +95,11 @@ func listen(cfg *Config, logger *slog.Logger) (*memberlist.NetTransport, error) 
 	if a := cfg.Listen.Addr(); a.IsValid() && a != netip.IPv6Unspecified() {
 		host = a.String()
 	}
+	lines := slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	lines.SetFlags(0)
+	lines.SetOutput(&logWriter{logger, nil})
 	t, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-		BindAddrs: []string{host}, BindPort: int(cfg.Listen.Port()), Logger: log.New(&logWriter{logger, nil}, "", 0),
+		BindAddrs: []string{host}, BindPort: int(cfg.Listen.Port()), Logger: lines,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("gossip port: %w", err)

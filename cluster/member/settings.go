@@ -1,7 +1,7 @@
 package member
 
 import (
-	"log"
+	"log/slog"
 	"net"
 	"time"
 
@@ -54,7 +54,9 @@ func (m *Members) settings() (*memberlist.Config, error) {
 	c.GossipVerifyIncoming, c.GossipVerifyOutgoing = true, true
 
 	c.Delegate, c.Events, c.Alive, c.Conflict, c.Ping = m, events{m}, m, m, m
-	c.Logger = log.New(&logWriter{m.log, m}, "", 0)
+	c.Logger = slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo)
+	c.Logger.SetFlags(0)
+	c.Logger.SetOutput(&logWriter{m.log, m})
 	c.LogOutput = nil
 	c.CIDRsAllowed = []net.IPNet(nil)
 	return c, nil
