@@ -348,6 +348,9 @@ func (n *simNode) exception(slot int32, r *simRecord) bool {
 	if r.serial != f.serial || r.state != simOpen || n.s.now >= r.deadline {
 		return false
 	}
+	if n.s.everything {
+		return !f.udp
+	}
 	if f.udp {
 		return n.current.pick(f.hash) != r.backend
 	}

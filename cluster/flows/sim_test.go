@@ -44,6 +44,8 @@ type simRun struct {
 	// What is done to the world: the mean time between two of a kind, 0: never.
 	changes, flaps, deaths, restarts, moves, cuts time.Duration
 
+	everything bool // peers are told of every flow, as other balancers do
+
 	// What is left out, to see that the oracle finds it.
 	mute    bool // nobody is told of anything
 	hasty   bool // bases are replaced without having been prepared
