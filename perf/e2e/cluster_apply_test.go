@@ -239,7 +239,7 @@ func TestClusterLateNode(t *testing.T) {
 	t.Cleanup(cancel)
 	w := &clusterWorld{t: t, ctx: ctx}
 	all := rack.Balancers
-	rack.Balancers = all[:2]
+	rack.Balancers = all[:1]
 	w.Cluster, err = rig.StartCluster(ctx, binary, t.TempDir(), rack, func(i int) string {
 		return ownText(rack, i) + sharedText(rack, 1+i%2*4)
 	})
@@ -249,6 +249,9 @@ func TestClusterLateNode(t *testing.T) {
 		w.must(err)
 		t.Cleanup(func() { w.must(s.Close()) })
 	}
+	w.serves("s1", 0)
+	rack.Balancers = all[:2]
+	w.must(w.Add(ctx, 1))
 	w.serves("s1", 0, 1)
 	w.says(1, "cluster_file_differs", `which are those of node "lb1"`)
 	_, err = w.send(ctx, 1, sharedText(rack, 2), nil)
