@@ -22,7 +22,7 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: cli man help build demo cluster-demo machines test race bench attack profile microbench fuzz lint generate install
+.PHONY: cli man help build demo cluster-demo cluster-sim machines test race bench attack profile microbench fuzz lint generate install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,12 @@ race: need-root ## run all tests with the race detector; needs root and a C comp
 	@.ci/need-routers
 	.ci/need-network-tools
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout=20m ./...
+
+cluster-sim: ## run clusters of 10 and of 100 nodes in one process, into perf/results/cluster.txt
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/clustersim ./perf/clustersim
+	@mkdir -p perf/results
+	@bin/clustersim -nodes 10,100 -quiet 20s -churn 20s > perf/results/cluster.txt
+	@cat perf/results/cluster.txt
 
 SHORT_RUN = $(filter-out 0,$(SHORT))
 
