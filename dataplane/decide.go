@@ -212,10 +212,11 @@ func choose(in *Input, svc *fib.Service) *fib.Backend {
 
 // Known reports whether every node of the cluster sends packets of a flow where
 // this one does, without having been told of it: the flow's backend is the one
-// that its pool's base has for it, and the other base where there is one, or, where there are no connections that a first
-// packet would show, its table. A flow that is not known is an exception, of which
-// peers are told. Nobody is told of flows of a pool without a base, nor of NAT
-// flows, whose bindings are this node's own.
+// that its pool's base has for it, and the other base where there is one; or, where
+// no first packet would show that a connection begins, the one that the table has. A
+// flow that is not known is an exception, of which peers are told. Nobody is told of
+// flows of a pool without a base, nor of NAT flows, whose bindings are this node's
+// own.
 func Known(s *fib.Snapshot, f *flow.Flow) bool {
 	svc, vip := s.ServiceByID(fib.ID(f.ServiceID)), s.LocalByID(f.VIP)
 	if svc == nil || vip == nil || svc.Method == fib.MethodNAT || f.State == flow.StateAffinity {
