@@ -119,8 +119,10 @@ func TestAwayForLong(t *testing.T) {
 	}
 	r.same()
 	eventually(t, "who watches sees it go", func() bool { _, ok := seen.Load(true); return ok })
-	if got := alone.Stats().Dropped + r.nodes["a"].Stats().Dropped + r.nodes["b"].Stats().Dropped; got != 1 {
-		t.Fatalf("%d were dropped", got)
+	// A node that c has compared itself with before the one that knows may have
+	// taken it, and drops it, too.
+	if got := alone.Stats().Dropped + r.nodes["a"].Stats().Dropped + r.nodes["b"].Stats().Dropped; got == 0 {
+		t.Fatal("none was dropped")
 	}
 	r.world.Kill("c")
 	alone.Close()
