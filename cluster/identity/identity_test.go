@@ -251,7 +251,8 @@ func FuzzVerifyProof(f *testing.F) {
 	f.Add("you", me.Proof())
 	f.Add("me", me.Proof()[:50])
 	f.Fuzz(func(t *testing.T, name string, proof []byte) {
-		if _, err := me.VerifyProof(name, proof); err == nil && (name != "me" || !bytes.Equal(proof, me.Proof())) {
+		// Processes that fuzz together each have a key of their own for "me".
+		if _, err := me.VerifyProof(name, proof); err == nil && name != "me" {
 			t.Errorf("forged: %q %x", name, proof)
 		}
 	})
