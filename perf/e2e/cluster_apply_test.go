@@ -146,6 +146,21 @@ func (w *clusterWorld) settings(want int, nodes ...int) {
 	}
 }
 
+// withoutNewFlows waits until the table that node i goes by gives a backend no part.
+func (w *clusterWorld) withoutNewFlows(service, backend string, i int) {
+	w.t.Helper()
+	w.must(w.Nodes[i].Until(w.ctx, func(s *api.Status) bool {
+		for j := range s.Services {
+			for _, b := range s.Services[j].Backends {
+				if s.Services[j].Name == service && b.Name == backend {
+					return b.Expected == 0 && s.Generation.Acknowledged == s.Generation.Published
+				}
+			}
+		}
+		return false
+	}))
+}
+
 // TestClusterApply: what is changed on any node is so on all, in two steps, and
 // each of them forwards by it.
 func TestClusterApply(t *testing.T) {
@@ -171,6 +186,7 @@ func TestClusterApply(t *testing.T) {
 	// What operators set of backends.
 	w.must(w.Nodes[2].Client().Call(w.ctx, http.MethodPost, "/v1/backend-settings", nil, api.SetBackend{Pool: "s1", Backend: "b1", State: "drained"}, nil))
 	w.settings(1, 0, 1, 2)
+	w.withoutNewFlows("s1", "b1", 0)
 	w.must(w.way(w.VIP4(1), 0))
 	tally := traffic.HTTPLoad{Target: netip.AddrPortFrom(w.VIP4(1), webPort), Connections: 20, Parallel: 5}.Run(w.ctx, w.Client.Host)
 	if tally.Failed() > 0 || tally.ByServer["b1"] > 0 {

@@ -141,6 +141,7 @@ func TestHealth(t *testing.T) {
 		if b := w.untilHealth(s.service(streamPort), map[string]string{"b1": "up", "b2": "down", "b3": "up"})[gone]; b.State != "down" || b.Expected != 0 || b.Health.Error != "connection refused" {
 			t.Errorf("%s: %+v, %+v", s.method, b, b.Health)
 		}
+		w.untilHealth(s.service(webPort), map[string]string{"b1": "up", "b2": "down", "b3": "up"}) // each pool is checked by itself
 	}
 	stay, resets := &pingers{w: w}, 0
 	var stuck []*traffic.Pinger
@@ -171,11 +172,12 @@ func TestHealth(t *testing.T) {
 	gates[1].open()
 	for _, s := range w.sites {
 		w.untilHealth(s.service(streamPort), all)
+		w.untilHealth(s.service(webPort), all)
 	}
 	// Its share grows to what it was.
 	for _, s := range w.sites {
 		w.must(w.node.Until(w.ctx, func(status *api.Status) bool {
-			return w.standing(status, s.service(streamPort))[gone].Expected > 0.3
+			return w.standing(status, s.service(streamPort))[gone].Expected > 0.3 && w.standing(status, s.service(webPort))[gone].Expected > 0.3
 		}))
 		s.members = members(w.topo.Backends...)
 		w.onlyTo(s, w.http(s, 60), "with "+gone+" alive again")
