@@ -28,6 +28,7 @@ type Config struct {
 	Metrics    Metrics
 	Lifecycle  Lifecycle
 	Cluster    Cluster
+	Kubernetes Kubernetes
 	Interfaces []Interface
 	Neighbors  []Neighbor
 	BGP        model.BGP

@@ -63,6 +63,33 @@ tunnel_checkers = 2
 enabled = false
 window = "90s"
 hold = "2m"
+[kubernetes]
+kubeconfig = "/etc/kube/config"
+context = "admin@rack"
+class = "example.com/lb"
+default_class = true
+method = "nodeports"
+local_method = "pods"
+nodes_via = "gue"
+zone = "rack-1"
+pod_weights = true
+annotations = [ "metallb", "kube-vip" ]
+gateway = false
+lease_namespace = "lb"
+lease_name = "fairlead.rack"
+resync = "1h"
+[[kubernetes.pool]]
+name = "a.b"
+addresses = [ "203.0.113.0/25", "203.0.113.130 - 203.0.113.140", "2001:db8:1::5" ]
+auto_assign = false
+avoid_buggy_ips = true
+priority = -5
+namespace_selector = "team = web, env != test, example.com/tier in (a, b), !internal, x notin (), y"
+service_selector = "a==b"
+namespaces = [ "default", "kube-system" ]
+[[kubernetes.pool]]
+name = "b"
+addresses = [ "203.0.113.141" ]
 
 [api]
 socket = "/srv/fairlead.sock"
@@ -221,6 +248,14 @@ func TestEveryValue(t *testing.T) {
 			Seeds: []Seed{{"lb2", 2}, {"2001:db8::3", 2}, {"2001:db8::3", 5}, {"192.0.2.1", 7}}, ProbeInterval: time.Second, HoldDown: 9 * time.Second,
 			Health: ClusterHealth{Checkers: 5, TunnelCheckers: 2},
 			Flows:  ClusterFlows{Window: 90 * time.Second, Hold: 2 * time.Minute}},
+		Kubernetes: Kubernetes{Enabled: true, Kubeconfig: "/etc/kube/config", Context: "admin@rack", Class: "example.com/lb", DefaultClass: true,
+			Method: KubernetesNodePorts, LocalMethod: KubernetesPods, NodesVia: model.GUE, Zone: "rack-1", PodWeights: true, Annotations: []string{"metallb", "kube-vip"},
+			LeaseNamespace: "lb", LeaseName: "fairlead.rack", Resync: time.Hour,
+			Pools: []KubernetesPool{
+				{Name: "a.b", Ranges: []AddressRange{{addr("203.0.113.0"), addr("203.0.113.127")}, {addr("203.0.113.130"), addr("203.0.113.140")}, {addr("2001:db8:1::5"), addr("2001:db8:1::5")}},
+					AvoidBuggy: true, Priority: -5, NamespaceSelector: "team = web, env != test, example.com/tier in (a, b), !internal, x notin (), y", ServiceSelector: "a==b", Namespaces: []string{"default", "kube-system"}},
+				{Name: "b", Ranges: []AddressRange{{addr("203.0.113.141"), addr("203.0.113.141")}}, AutoAssign: true},
+			}},
 		Interfaces: []Interface{
 			{Name: "eth0", Queues: 4, XDPMode: XDPNative, ZeroCopy: ZeroCopyOn, XDPTX: XDPTXOn, MAC: [6]byte{2, 0, 0, 0, 0, 1}, MTU: 9000, Gateway: addr("fe80::1")},
 			{Name: "eth1.100", Queues: 0, XDPMode: XDPAuto, ZeroCopy: ZeroCopyAuto, XDPTX: XDPTXAuto, NeedWakeup: true},
@@ -393,6 +428,7 @@ func render(c *Config) string {
 	line("[metrics]\nlisten = %s\ntls_cert = %s\ntls_key = %s\nbackends = %t\nbackend_limit = %d", quote(m.Listen), quote(m.TLSCert), quote(m.TLSKey), m.Backends, m.BackendLimit)
 	line("[lifecycle]\nstandby = %t\nstuck_after = %q\norphan_limit = %q", c.Lifecycle.Standby, c.Lifecycle.StuckAfter, c.Lifecycle.OrphanLimit)
 	renderCluster(&c.Cluster, line, quote)
+	renderKubernetes(&c.Kubernetes, line, quote, texts)
 	for _, i := range c.Interfaces {
 		line("[[interface]]\nname = %s\nqueues = %s\nxdp_mode = %q\nzero_copy = %q\nxdp_tx = %q\nneed_wakeup = %t", quote(i.Name), queues(i.Queues), i.XDPMode, i.ZeroCopy, i.XDPTX, i.NeedWakeup)
 		optional("mac", i.MAC != [6]byte{}, mac(i.MAC))

@@ -70,7 +70,7 @@ func TestReferenceDocumentsEveryKey(t *testing.T) {
 	}
 	known := knownKeys(t)
 	for _, table := range []string{"[[pool]] backend", "[[pool]] health", "[[service]] timeouts",
-		"[pool.health] http", "[pool.health] tls", "[pool.health] grpc", "[pool.health] udp", "[pool.health] dns", "[pool.health] exec", "[bgp] peer", "[[bgp.peer]] bfd", "[cluster] health", "[cluster] flows"} {
+		"[pool.health] http", "[pool.health] tls", "[pool.health] grpc", "[pool.health] udp", "[pool.health] dns", "[pool.health] exec", "[bgp] peer", "[[bgp.peer]] bfd", "[cluster] health", "[cluster] flows", "[kubernetes] pool"} {
 		if !known[table] {
 			t.Errorf("the subtable %s is not known", table)
 		}

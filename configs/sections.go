@@ -30,6 +30,7 @@ func (r *reader) config(root *table) *Config {
 	r.neighbors(root.list("neighbor", "[[neighbor]]"), c)
 	r.bgp(root, &c.BGP)
 	r.state(root, c)
+	r.kubernetes(root, c)
 	root.finish()
 	return c
 }
