@@ -56,6 +56,9 @@ func (s *Store) BeginWith(file *Declaration, fileErr error, others map[string]*D
 	if err := next.validate(); err != nil {
 		return s.lastGood(err)
 	}
+	if err := next.refit(true); err != nil {
+		return s.lastGood(err)
+	}
 	next.prune()
 	if err := s.cfg.Check(next.desired()); err != nil {
 		return s.lastGood(err)

@@ -33,6 +33,7 @@ func (s *Store) Confirm() (*Version, error) {
 // Run sees to what nobody asks for, until ctx ends: changes that are not
 // confirmed in time, and what could not be written to disk.
 func (s *Store) Run(ctx context.Context) {
+	defer s.keepLive(true)
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
@@ -41,6 +42,7 @@ func (s *Store) Run(ctx context.Context) {
 			return
 		case <-ticker.C:
 			s.Tick()
+			s.keepLive(false)
 		}
 	}
 }
@@ -85,6 +87,9 @@ func (s *Store) unconfirmed() (*whole, error) {
 	next.version.Settings = s.settingsOf(next, s.before(p.Version))
 	next.merge()
 	if err := next.validate(); err != nil {
+		return nil, err
+	}
+	if err := next.refit(true); err != nil {
 		return nil, err
 	}
 	next.prune()
@@ -153,7 +158,7 @@ func (s *Store) settingsOf(next *whole, then *Version) []Setting {
 	if then == nil {
 		return list
 	}
-	today := declaredOf(s.current.state(), then.Settings)
+	today := declaredOf(s.current.wanted(), then.Settings)
 	for _, one := range then.Settings {
 		if !today[one.key()] {
 			list = insert(list, one)

@@ -207,3 +207,6 @@ func (r *rig) wantConditions(want string) {
 		r.t.Errorf("the conditions are %q, want %q: %+v", got, want, r.Status().Conditions)
 	}
 }
+
+// addr is VIP number n of service.
+func addr(n int) netip.Addr { return netip.AddrFrom4([4]byte{198, 18, 0, byte(n)}) }

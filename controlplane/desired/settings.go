@@ -60,7 +60,7 @@ func (s *Store) SetBackend(pool, backend string, a Action, r Request) (*Result, 
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	key, err := find(s.current.state(), pool, backend)
+	key, err := find(s.current.wanted(), pool, backend)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func (w *whole) prune() {
 	if len(w.version.Settings) == 0 {
 		return
 	}
-	there := declaredOf(w.merged.state, w.version.Settings)
+	there := declaredOf(w.wanted(), w.version.Settings)
 	w.version.Settings = slices.DeleteFunc(w.version.Settings, func(s Setting) bool { return !there[s.key()] })
 }
 

@@ -16,6 +16,7 @@ const (
 	NotStored      ConditionType = "not_stored"      // the state directory is not up to date
 	Damaged        ConditionType = "state_damaged"   // a version on disk could not be used at the start
 	RollbackFailed ConditionType = "rollback_failed" // a change that was not confirmed is still in force
+	LiveNotStored  ConditionType = "live_not_stored" // what live sources want is in force and not on disk
 )
 
 // Condition is one such thing that is so.

@@ -22,9 +22,15 @@ import (
 // Desired is one version as a whole. It is never changed.
 type Desired struct {
 	Version      *Version
-	State        *model.State // of all sources together
+	State        *model.State // of all sources together, live ones among them
 	Settings     []model.BackendSetting
 	Declarations map[string]*Declaration // by source
+
+	// Live is another number whenever live sources want something else.
+	Live uint64
+	// Pools, unless they are nil, are all that differs from what was put in force
+	// before: pools with other backends.
+	Pools []model.Pool
 }
 
 // Publisher puts a desired state in force. When it returns an error, the one
@@ -37,6 +43,9 @@ type Config struct {
 	Directory    string // state directory; empty: nothing outlives the process
 	RemovalGuard int    // per cent that a change may remove unless it is forced; 100 or more: any
 	Parse        Parser
+	// Live are the sources that want groups (Store.Live). What others have left on
+	// disk is removed.
+	Live []string
 	// Check says what stands against a valid state on this machine. Optional.
 	Check func(*Desired) error
 	Log   *slog.Logger     // optional
@@ -57,9 +66,10 @@ type Store struct {
 	next     uint64     // number of the next version
 	publish  Publisher  // nil before Attach
 	unstored bool       // the current version is not on disk
-	damaged  bool       // some version could not be used at the start
-	revoked  []uint64   // versions that are still on disk though they never came into force
-	again    time.Time  // when what failed in the background is tried again
+	liveKept liveKept
+	damaged  bool      // some version could not be used at the start
+	revoked  []uint64  // versions that are still on disk though they never came into force
+	again    time.Time // when what failed in the background is tried again
 	status   atomic.Pointer[Status]
 	why      conditions
 }
@@ -69,6 +79,9 @@ type whole struct {
 	version      *Version
 	declarations map[string]*Declaration
 	merged       *merged
+
+	live  *live  // nil: there are no groups
+	total *total // of merged and live; nil: merged alone
 }
 
 func (w *whole) merge()          { w.merged = merge(w.declarations) }
@@ -89,7 +102,7 @@ func (w *whole) state() *model.State {
 }
 
 func (w *whole) desired() *Desired {
-	return &Desired{Version: w.version, State: w.merged.state, Settings: w.version.BackendSettings(), Declarations: w.declarations}
+	return &Desired{Version: w.version, State: w.wanted(), Live: w.alive().revision, Settings: w.version.BackendSettings(), Declarations: w.declarations}
 }
 
 // Open reads the state directory. That it cannot be read is no error: a node
@@ -135,6 +148,7 @@ func (s *Store) load() {
 		s.why.set(Damaged, l.notes[len(l.notes)-1])
 	}
 	s.damaged = len(l.notes) > 0
+	s.loadLive()
 	if err := s.disk.known(l.versions); err != nil {
 		s.cfg.Log.Warn("state directory cannot be read", "directory", s.cfg.Directory, "error", err)
 	}
@@ -293,6 +307,9 @@ func (s *Store) following(author Author, comment string) *whole {
 	if s.current != nil {
 		v = s.current.version.clone()
 		w.declarations = maps.Clone(s.current.declarations)
+		w.live, w.total = s.current.live, s.current.total
+	} else {
+		w.live = s.liveKept.restored
 	}
 	v.Number, v.Time, v.Author, v.Comment = s.next, s.cfg.Now().UTC().Round(0), author, comment
 	w.version = v
@@ -306,6 +323,9 @@ func (s *Store) change(next *whole, r Request) (*Result, error) {
 	if declared {
 		next.merge()
 		if err := next.validate(); err != nil {
+			return nil, err
+		}
+		if err := next.refit(r.Force); err != nil {
 			return nil, err
 		}
 		next.prune()
