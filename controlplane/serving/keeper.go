@@ -1,6 +1,7 @@
 package serving
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -72,6 +73,32 @@ func (k *Keeper) Apply(state *model.State, settings []model.BackendSetting, publ
 	}
 	k.pools, k.settings, k.recalled = pools, byKey, nil
 	clear(k.dirty)
+	return nil
+}
+
+// SetPools makes other backends those of pools that there are. When that cannot be
+// put in force nothing has changed.
+func (k *Keeper) SetPools(pools []model.Pool) error {
+	defer k.changed()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	before := make(map[string]*pool, len(pools))
+	for i := range pools {
+		was := k.pools[pools[i].Name]
+		if was == nil {
+			return fmt.Errorf("there is no pool %q", pools[i].Name)
+		}
+		before[pools[i].Name] = was
+	}
+	for i := range pools {
+		p := k.take(&pools[i])
+		p.in, p.inBases = before[pools[i].Name].in, before[pools[i].Name].inBases
+		k.pools[pools[i].Name], k.dirty[pools[i].Name] = p, true
+	}
+	if err := k.flush(); err != nil {
+		maps.Copy(k.pools, before)
+		return err
+	}
 	return nil
 }
 

@@ -171,15 +171,23 @@ func (d *Desired) publish(next *desired.Desired) error {
 	if err != nil {
 		return err
 	}
-	if maps.EqualFunc(next.Version.Sources, d.last.Version.Sources, func(a, b desired.Ref) bool { return a.Digest == b.Digest }) {
+	declared := !maps.EqualFunc(next.Version.Sources, d.last.Version.Sources, func(a, b desired.Ref) bool { return a.Digest == b.Digest })
+	live := next.Live != d.last.Live
+	switch {
+	case !declared && !live:
 		err = d.node.serving.Set(next.Settings) // nothing is declared otherwise
-	} else {
+	case !declared && next.Pools != nil:
+		err = d.node.ApplyPools(next.State, next.Pools)
+	default:
 		_, err = d.node.Apply(cfg, next.Settings)
 	}
 	if err != nil {
 		return err
 	}
 	d.last = next
+	if live && !declared {
+		return nil // as often as pods come and go
+	}
 	d.compareStart(cfg)
 	s := d.node.reconciler.Status()
 	d.Log.Info("configuration in force", "version", next.Version.Number, "source", next.Version.Author.Source, "user", next.Version.Author.User, "node", next.Version.Author.Node,

@@ -198,6 +198,7 @@ func answerFor(name string, err error) error {
 	var (
 		invalid *desired.InvalidError
 		guard   *desired.GuardError
+		gone    *desired.DisplacedError
 		pending *desired.PendingError
 		stored  *desired.StoreError
 		backend *desired.BackendError
@@ -209,7 +210,7 @@ func answerFor(name string, err error) error {
 	case errors.As(err, &invalid), errors.As(err, &wrong):
 		details := detailsOf(name, err)
 		return &api.Error{Code: api.Invalid, Message: wordsFor(name, len(details)), Details: details}
-	case errors.As(err, &guard):
+	case errors.As(err, &guard), errors.As(err, &gone):
 		return &api.Error{Code: api.NeedsForce, Message: err.Error()}
 	case errors.As(err, &pending), errors.Is(err, desired.ErrNotPending):
 		return &api.Error{Code: api.Conflict, Message: err.Error()}

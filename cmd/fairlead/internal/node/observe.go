@@ -26,11 +26,14 @@ type observer struct {
 	targeting sync.Mutex // held while targets are changed; guards the next two
 	statics   []neighbor.Static
 	draining  int // backends that were draining when the targets were set
+	targets   map[netip.Addr]bool
+	outdated  bool // some of targets are backends no more
 
 	mu      sync.Mutex // held while the reconciler is told, so that it is told in order
 	latest  *model.Observations
-	holding bool // a configuration is about to be applied, together with latest
-	behind  bool // the reconciler has not taken latest over
+	holding bool          // a configuration is about to be applied, together with latest
+	behind  bool          // the reconciler has not taken latest over
+	seen    chan struct{} // closed when there is a later view than latest; nil: nobody waits
 }
 
 // observe begins to watch, and returns when the first image is published.
@@ -84,6 +87,10 @@ func (o *observer) changed(view *model.Observations) {
 	defer o.mu.Unlock()
 	first := o.latest == nil
 	o.latest = view
+	if o.seen != nil {
+		close(o.seen)
+		o.seen = nil
+	}
 	o.node.checks.see(view)
 	switch {
 	case first:
@@ -163,8 +170,13 @@ func (o *observer) release(s *model.State, settings []model.BackendSetting) (cha
 
 // retarget has the ways to all backends watched, those that drain too.
 func (o *observer) retarget() error {
-	o.draining = o.node.reconciler.Status().Draining
-	_, err := o.watcher.SetTargets(o.node.reconciler.Backends(), o.statics)
+	o.draining, o.outdated = o.node.reconciler.Status().Draining, false
+	list := o.node.reconciler.Backends()
+	o.targets = make(map[netip.Addr]bool, len(list))
+	for _, a := range list {
+		o.targets[a] = true
+	}
+	_, err := o.watcher.SetTargets(list, o.statics)
 	return err
 }
 
@@ -172,7 +184,7 @@ func (o *observer) retarget() error {
 // watched, and what could not take effect is tried again.
 func (o *observer) tick() {
 	if o.targeting.TryLock() { // otherwise the targets are being changed anyway
-		if o.draining != o.node.reconciler.Status().Draining {
+		if o.outdated || o.draining != o.node.reconciler.Status().Draining {
 			if err := o.retarget(); err != nil {
 				o.node.log.Error("targets", "error", err)
 			}
