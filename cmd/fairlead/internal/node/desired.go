@@ -52,8 +52,12 @@ func LoadDesired(path, directory string, newLogger func(*configs.Node) *slog.Log
 	if directory != "" {
 		store.Directory = directory
 	}
+	var live []string
+	if fileErr != nil || doc.Config.Kubernetes.Enabled { // a file that cannot be read says nothing of it
+		live = append(live, sourceKubernetes)
+	}
 	d.store = desired.Open(desired.Config{
-		Directory: store.Directory, RemovalGuard: store.RemovalGuard, Parse: parseDeclaration, Check: checkAddresses, Log: d.Log,
+		Directory: store.Directory, RemovalGuard: store.RemovalGuard, Parse: parseDeclaration, Live: live, Check: checkAddresses, Log: d.Log,
 	})
 	var file *desired.Declaration
 	var others map[string]*desired.Declaration
@@ -143,6 +147,16 @@ func checkAddresses(d *desired.Desired) error {
 type addressError struct{ error }
 
 func (e *addressError) Unwrap() error { return e.error }
+
+// sourceKubernetes is the live source that a Kubernetes cluster is.
+const sourceKubernetes = "kubernetes"
+
+// Kubernetes takes what a Kubernetes cluster wants. It takes no changes before
+// Attached.
+func (d *Desired) Kubernetes() *desired.LiveSource { return d.store.Live(sourceKubernetes) }
+
+// Attached is closed when changes go through.
+func (d *Desired) Attached() <-chan struct{} { return d.attached }
 
 // Follow has the node start with what is desired, and tell of it.
 func (n *Node) Follow(d *Desired) { n.desired, d.node = d, n }
