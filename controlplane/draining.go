@@ -30,7 +30,7 @@ func leaving(already []draining, before, after []model.Backend, timeout time.Dur
 		there[after[i].Endpoint()] = true
 	}
 	var gone []draining
-	if timeout > 0 {
+	if timeout >= time.Millisecond { // else model.NoDrain
 		for i := range before {
 			if e := before[i].Endpoint(); !there[e] {
 				there[e] = true

@@ -133,6 +133,20 @@ func TestIdenticalInputIsNoGeneration(t *testing.T) {
 	}
 }
 
+// TestRemovedBackendIsGoneAtOnce: with NoDrain, one image has it and the next has
+// not.
+func TestRemovedBackendIsGoneAtOnce(t *testing.T) {
+	both, one := state(11, 12), state(11)
+	both.Services[0].DrainTimeout, one.Services[0].DrainTimeout = model.NoDrain, model.NoDrain
+	r, p, _ := started(t, both)
+	if changed, err := r.Apply(one); !changed || err != nil {
+		t.Fatal(changed, err)
+	}
+	if _, _, there := flags(p.last, 12); there || p.count != 2 || len(r.Deadlines()) != 0 {
+		t.Errorf("it is there: %v; %d images, deadlines %v", there, p.count, r.Deadlines())
+	}
+}
+
 // TestRemovedBackendDrains follows a backend out: draining at once, gone after
 // the drain timeout, with its identity kept while it drains.
 func TestRemovedBackendDrains(t *testing.T) {

@@ -54,7 +54,7 @@ func (r *Reconciler) resume(state *model.State) (leavers, *compile.IDs) {
 		}
 		already := known[p.Name]
 		for i := range p.Draining {
-			if d := (draining{p.Draining[i], now.Add(timeout)}); !drains(already, &d) {
+			if d := (draining{p.Draining[i], now.Add(timeout)}); timeout >= time.Millisecond && !drains(already, &d) {
 				already = append(already, d)
 			}
 		}

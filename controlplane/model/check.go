@@ -45,6 +45,10 @@ type Check struct {
 	Fall     int           // failures in a row after which a live backend is dead
 	Jitter   int           // per cent of Interval that a try may come earlier or later
 	Source   netip.Addr    // that checks of its family come from; the zero Addr: as the routes say
+	// KeepFlows: a backend that is found dead gets no new flows and keeps those that
+	// it has. It is for checks that ask whether a backend wants new flows, which one
+	// that is about to go does not.
+	KeepFlows bool
 
 	HTTP HTTPCheck // of http and https
 	TLS  TLSCheck  // of https, tls, and grpc when its UseTLS is set

@@ -12,7 +12,7 @@ func (c *Check) Equal(o *Check) bool {
 		return c == o
 	}
 	return c.Type == o.Type && c.Path == o.Path && c.Port == o.Port && c.Interval == o.Interval && c.Timeout == o.Timeout &&
-		c.Rise == o.Rise && c.Fall == o.Fall && c.Jitter == o.Jitter && c.Source == o.Source &&
+		c.Rise == o.Rise && c.Fall == o.Fall && c.Jitter == o.Jitter && c.Source == o.Source && c.KeepFlows == o.KeepFlows &&
 		c.HTTP.equal(&o.HTTP) && c.TLS == o.TLS && c.GRPC == o.GRPC && c.UDP == o.UDP && c.DNS == o.DNS &&
 		slices.Equal(c.Exec, o.Exec)
 }

@@ -10,6 +10,10 @@ const (
 	DefaultDrainTimeout    = 5 * time.Minute // for flows of a removed backend
 )
 
+// NoDrain is a drain timeout with which a removed backend has no flows any more at
+// once. Zero is the default; every drain timeout under a millisecond is this one.
+const NoDrain = time.Nanosecond
+
 // DefaultSNATPorts are the ports NAT flows leave from when a SNAT address names
 // none: everything but the well-known ports.
 var DefaultSNATPorts = PortRange{1024, 65535}

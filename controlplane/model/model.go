@@ -99,7 +99,7 @@ type Service struct {
 	SourceRanges []netip.Prefix // empty: any source
 	Timeouts     Timeouts
 	DisableMSS   bool          // leave the MSS option of SYNs alone
-	DrainTimeout time.Duration // how long flows of a removed backend live on
+	DrainTimeout time.Duration // how long flows of a removed backend live on; NoDrain: not at all
 }
 
 // Backend is one server of a pool.

@@ -348,3 +348,25 @@ func TestRandom(t *testing.T) {
 		}
 	}
 }
+
+// TestKeepFlows: who only says that it wants no new flows keeps those it has, also
+// while it drains.
+func TestKeepFlows(t *testing.T) {
+	w := newWorld(t)
+	state := web(1, 2, 3)
+	state.Pools[0].Check.KeepFlows = true
+	state.Pools[0].Backends[2].Weight = 0
+	w.apply(state)
+	w.report(Up, 1, 2, 3)
+	w.shares("1000 1000 1000*0")
+	w.report(Down, 1, 3)
+	w.shares("0 1000 1000*0")
+	if p, _ := w.keeper.Pool("web"); p != (Pool{Backends: 3, Enabled: 2, Healthy: 1, Used: 1}) {
+		t.Errorf("the pool is %+v", p)
+	}
+	if _, b := w.keeper.Backends("web"); b[0].Why != "down" || b[0].Ended || b[0].Used || b[2].Ended {
+		t.Errorf("the backends are %+v", b)
+	}
+	w.report(Up, 1)
+	w.shares("1000 1000 1000*0")
+}

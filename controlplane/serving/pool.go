@@ -121,6 +121,7 @@ func (p *pool) examine(now time.Time) {
 		alive += s.Unknown
 	}
 	s.Panic = alive < s.Enabled && alive*100 < p.declared.PanicThreshold*s.Enabled
+	ends := p.declared.Check == nil || !p.declared.Check.KeepFlows
 	for i := range p.backends {
 		b := &p.backends[i]
 		r := &b.result
@@ -128,9 +129,9 @@ func (p *pool) examine(now time.Time) {
 		switch {
 		case r.Why != "":
 			// Flows that drain from a backend that dies do not live on there.
-			r.Ended = r.Ended || dead
+			r.Ended = r.Ended || dead && ends
 		case dead:
-			r.Withheld, r.Ended, r.Why = fullShare, true, "down"
+			r.Withheld, r.Ended, r.Why = fullShare, ends, "down"
 		case r.Health == Down:
 			r.Why = "down, used in panic"
 		case r.Health == Unknown && !unknownUsed && !s.Panic:

@@ -149,6 +149,9 @@ type Options struct {
 	SharingKey       string
 	SharingNamespace []string // namespaces whose Services may share it as well; "*": any
 	Retain           bool     // the address stays reserved when the Service is deleted
+	// Hold: what it asks of addresses is wrong. None is to be assigned until that is
+	// corrected, for an address never moves once it is; those that it has stay.
+	Hold bool
 
 	// How packets get to pods.
 	Method       Method
