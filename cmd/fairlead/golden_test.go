@@ -75,6 +75,10 @@ func TestGolden(t *testing.T) {
 		{"services --node lb2", 0, all},
 		{"backends --all", 0, all},
 		{"drops --all", 0, all},
+		{"k8s status", 0, all},
+		{"k8s services", 0, all},
+		{"k8s services --problems", 0, all},
+		{"k8s services default/web", 0, all},
 	} {
 		for _, format := range c.formats {
 			t.Run(c.command+" "+format, func(t *testing.T) {
@@ -86,7 +90,7 @@ func TestGolden(t *testing.T) {
 				if ago.MatchString(got) { // how wide it is changes with the years
 					got = spaces.ReplaceAllString(ago.ReplaceAllString(got, "AGO"), "  ")
 				}
-				compareGolden(t, strings.NewReplacer(" ", "_", ":", "-").Replace(c.command)+"."+format, got)
+				compareGolden(t, strings.NewReplacer(" ", "_", ":", "-", "/", "-").Replace(c.command)+"."+format, got)
 			})
 		}
 	}
@@ -124,7 +128,7 @@ func TestFormats(t *testing.T) {
 	others := []string{
 		"backend", "run", "replay", "profile", // what they have to say is their log, or a file
 		"bgp", "config", "completion", // groups of commands
-		"cluster", "cluster key", "cluster key generate", "config reference", "completion bash", "completion fish", "completion powershell", "completion zsh",
+		"k8s", "cluster", "cluster key", "cluster key generate", "config reference", "completion bash", "completion fish", "completion powershell", "completion zsh",
 	}
 	r := fairlead(t, t.TempDir(), "reference")
 	sections := strings.Split(r.stdout, "\n## fairlead ")[1:]

@@ -35,7 +35,7 @@ configuration, ask it how it is, or try a configuration without a network.`,
 		newCheck(), newDoctor(), newBench(), newReplay(), newExplain(),
 		newConfig(),
 		newNeighbors(), newRoutes(), newAddresses(),
-		newBGP(), newDrain(), newUndrain(), newCluster(),
+		newBGP(), newDrain(), newUndrain(), newCluster(), newKubernetes(),
 		newCapture(), newDrops(), newFlows(),
 		newVersion(), newReference(), newMan(), newDataplane(),
 	)

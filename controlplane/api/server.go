@@ -47,6 +47,7 @@ type Provider interface {
 	Revoker
 	SumProvider
 	FactsProvider
+	KubernetesProvider
 }
 
 // NewRouter registers every endpoint of a node.
@@ -68,6 +69,7 @@ func NewRouter(node Provider) *Router {
 	registerRevoked(r, node)
 	registerSums(r, node)
 	registerFacts(r, node)
+	registerKubernetes(r, node)
 	registerDebug(r, node)
 	return r
 }
