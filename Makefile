@@ -22,7 +22,7 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: cli man help build demo cluster-demo cluster-sim machines test race bench attack profile microbench fuzz lint generate install
+.PHONY: cli man help build demo cluster-demo cluster-sim machines kube-servers test race bench attack profile microbench fuzz lint generate install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,7 +44,10 @@ machines: ## check the Vagrantfile and the scripts that set up the lab's machine
 	@cd '$(CURDIR)' && VAGRANT_HOME="$${VAGRANT_HOME:-$$(mktemp -d)}" vagrant validate --ignore-provider
 	shellcheck -x perf/machines/*.sh perf/machines/start-unit
 
-test: need-root lint machines ## run the linters, all tests, and every fuzz target for a short time; needs root
+kube-servers: ## build the servers of a Kubernetes control plane, which tests run, into bin/kube (minutes, the first time)
+	@GO='$(GO)' perf/kube/build -l bin/kube
+
+test: need-root lint machines kube-servers ## run the linters, all tests, and every fuzz target for a short time; needs root
 	.ci/need-prometheus
 	.ci/need-systemd
 	@.ci/need-routers
@@ -52,7 +55,7 @@ test: need-root lint machines ## run the linters, all tests, and every fuzz targ
 	$(GO) test -count=1 -timeout=30m ./...
 	FUZZTIME='$(FUZZTIME_TEST)' GO='$(GO)' .ci/fuzz ./...
 
-race: need-root ## run all tests with the race detector; needs root and a C compiler
+race: need-root kube-servers ## run all tests with the race detector; needs root and a C compiler
 	.ci/need-prometheus
 	.ci/need-systemd
 	@.ci/need-routers
