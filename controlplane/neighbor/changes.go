@@ -28,7 +28,8 @@ type changeSet struct {
 	routes     bool           // any route may have changed
 	prefixes   []netip.Prefix // these may lead elsewhere
 	entries    map[entryKey]entry
-	wanted     []*wanted // the last one counts
+	wanted     []*wanted    // the last one counts
+	added      []netip.Addr // targets besides those of wanted
 	asked      []chan<- []Way
 }
 
@@ -83,8 +84,12 @@ func (c *changes) want(w *wanted) {
 			close(w.ready)
 			return
 		}
-		s.wanted = append(s.wanted, w)
+		s.wanted, s.added = append(s.wanted, w), nil
 	})
+}
+
+func (c *changes) add(targets []netip.Addr) {
+	c.note(func(s *changeSet) { s.added = append(s.added, targets...) })
 }
 
 // end lets go whoever waits for a view, now and from now on.
@@ -105,9 +110,9 @@ func (c *changes) end() {
 func (c *changes) everything() { c.note((*changeSet).readAgain) }
 
 func (s *changeSet) readAgain() {
-	wanted, asked := s.wanted, s.asked
+	wanted, added, asked := s.wanted, s.added, s.asked
 	*s = emptySet()
-	s.everything, s.routes, s.wanted, s.asked = true, true, wanted, asked
+	s.everything, s.routes, s.wanted, s.added, s.asked = true, true, wanted, added, asked
 }
 
 func (s *changeSet) entry(n entry) {

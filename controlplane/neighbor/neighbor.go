@@ -146,6 +146,10 @@ func (w *Watcher) SetTargets(targets []netip.Addr, statics []Static) (ready <-ch
 	return want.ready, nil
 }
 
+// AddTargets has the ways to more addresses watched, until the next SetTargets. Views
+// tell when they are known.
+func (w *Watcher) AddTargets(targets []netip.Addr) { w.changes.add(targets) }
+
 // Wait returns when the watcher has ended; changed is not called after that.
 // The error says what could not be given back to the kernel.
 func (w *Watcher) Wait() error {

@@ -138,6 +138,7 @@ func (r *resolver) work(set changeSet, now time.Time) error {
 		r.retarget(set.wanted[n-1].targets)
 		r.unready = append(r.unready, set.wanted...)
 	}
+	r.addTargets(set.added)
 	if !now.Before(r.readDue) {
 		set.readAgain()
 	}

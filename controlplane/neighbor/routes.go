@@ -83,9 +83,7 @@ func (r *resolver) retarget(addrs []netip.Addr) {
 		}
 		wanted[a] = true
 		if r.targets[a] == nil {
-			r.targets[a] = &target{addr: a, moved: true}
-			// What is asked for now does not wait for the next round.
-			r.moved, r.dirty, r.routeDue = true, true, time.Time{}
+			r.target(a)
 		}
 	}
 	for a, t := range r.targets {
@@ -96,6 +94,26 @@ func (r *resolver) retarget(addrs []netip.Addr) {
 		}
 	}
 	r.order = slices.SortedFunc(maps.Values(r.targets), func(a, b *target) int { return a.addr.Compare(b.addr) })
+}
+
+// target makes an address one whose way is wanted.
+func (r *resolver) target(a netip.Addr) *target {
+	t := &target{addr: a, moved: true}
+	r.targets[a] = t
+	// What is asked for now does not wait for the next round.
+	r.moved, r.dirty, r.routeDue = true, true, time.Time{}
+	return t
+}
+
+// addTargets has the ways to more addresses watched.
+func (r *resolver) addTargets(addrs []netip.Addr) {
+	for _, a := range addrs {
+		if _, fixed := r.statics[a]; fixed || !a.IsValid() || r.targets[a] != nil {
+			continue
+		}
+		at, _ := slices.BinarySearchFunc(r.order, a, func(t *target, a netip.Addr) int { return t.addr.Compare(a) })
+		r.order = slices.Insert(r.order, at, r.target(a))
+	}
 }
 
 // markTargets marks the targets whose route may have changed.

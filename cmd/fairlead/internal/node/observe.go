@@ -16,6 +16,10 @@ import (
 // way. The kernel asks for an address a second time after one second.
 const settleTime = 1200 * time.Millisecond
 
+// retargetEvery is how often, at most, what pods that have gone leave behind is
+// found out.
+const retargetEvery = 5 * time.Second
+
 // observer passes what the kernel tells of interfaces, routes and neighbours
 // on to the reconciler.
 type observer struct {
@@ -23,11 +27,12 @@ type observer struct {
 	watcher *neighbor.Watcher
 	first   chan error // how the first image was published
 
-	targeting sync.Mutex // held while targets are changed; guards the next two
-	statics   []neighbor.Static
-	draining  int // backends that were draining when the targets were set
-	targets   map[netip.Addr]bool
-	outdated  bool // some of targets are backends no more
+	targeting  sync.Mutex // held while targets are changed; guards the next two
+	statics    []neighbor.Static
+	draining   int // backends that were draining when the targets were set
+	targets    map[netip.Addr]bool
+	outdated   bool // some of targets are backends no more
+	retargeted time.Time
 
 	mu      sync.Mutex // held while the reconciler is told, so that it is told in order
 	latest  *model.Observations
@@ -170,7 +175,7 @@ func (o *observer) release(s *model.State, settings []model.BackendSetting) (cha
 
 // retarget has the ways to all backends watched, those that drain too.
 func (o *observer) retarget() error {
-	o.draining, o.outdated = o.node.reconciler.Status().Draining, false
+	o.draining, o.outdated, o.retargeted = o.node.reconciler.Status().Draining, false, time.Now()
 	list := o.node.reconciler.Backends()
 	o.targets = make(map[netip.Addr]bool, len(list))
 	for _, a := range list {
@@ -184,7 +189,7 @@ func (o *observer) retarget() error {
 // watched, and what could not take effect is tried again.
 func (o *observer) tick() {
 	if o.targeting.TryLock() { // otherwise the targets are being changed anyway
-		if o.outdated || o.draining != o.node.reconciler.Status().Draining {
+		if o.outdated && time.Since(o.retargeted) > retargetEvery || o.draining != o.node.reconciler.Status().Draining {
 			if err := o.retarget(); err != nil {
 				o.node.log.Error("targets", "error", err)
 			}

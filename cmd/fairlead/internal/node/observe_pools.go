@@ -1,7 +1,6 @@
 package node
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -41,9 +40,7 @@ func (o *observer) applyPools(state *model.State, pools []model.Pool) error {
 		}
 	}
 	if len(arrived) > 0 {
-		if _, err := o.watcher.SetTargets(slices.Collect(maps.Keys(o.targets)), o.statics); err != nil {
-			return err
-		}
+		o.watcher.AddTargets(arrived)
 		o.await(arrived)
 	}
 	o.outdated = true // some may have gone; the next tick finds out
