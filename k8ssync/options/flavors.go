@@ -25,7 +25,6 @@ type foreigner struct {
 	key        string
 	namespaces []string
 	idle       time.Duration
-	check      *model.Check
 	liveness   string
 	probe      model.Check
 }
