@@ -1,0 +1,160 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
+
+	"fairlead/controlplane/model"
+	"fairlead/k8ssync/kube"
+)
+
+// Group is what a Gateway puts in force: at each address that its status records,
+// its listeners that a route carries. ok is false when it puts nothing in force:
+// it is not ours, not accepted, being deleted, or has no address yet.
+func (p *Plan) Group(key kube.Key) (group model.Group, problems []kube.Problem, ok bool) {
+	g := p.gateways[key]
+	if g == nil || g.refusal.Reason != "" || g.object.DeletionTimestamp != nil {
+		return model.Group{}, nil, false
+	}
+	vips := recorded(g.object)
+	if len(vips) == 0 {
+		return model.Group{}, nil, false
+	}
+	group.Name = key.Group()
+	for _, vip := range vips {
+		v := model.DefaultVIP()
+		v.Address = vip
+		if g.options.FailAction != "" {
+			v.FailAction = g.options.FailAction
+		}
+		group.VIPs = append(group.VIPs, v)
+	}
+	for _, rk := range slices.SortedFunc(maps.Keys(g.routes), compareRoutes) {
+		problems = append(problems, p.addAttached(&group, g, g.routes[rk], vips)...)
+	}
+	return group, problems, true
+}
+
+// addAttached adds the pools of a route and the services of the listeners that it
+// carries.
+func (p *Plan) addAttached(group *model.Group, g *gateway, a *attached, vips []netip.Addr) (problems []kube.Problem) {
+	pools := make(map[bool]string) // by whether it is of IPv4
+	for _, vip := range vips {
+		name, made := pools[vip.Is4()]
+		if !made {
+			var told []kube.Problem
+			var pool model.Pool
+			pool, told = p.pool(g, a, vip.Is4())
+			name = pool.Name
+			group.Pools = append(group.Pools, pool)
+			problems = append(problems, told...)
+			pools[vip.Is4()] = name
+		}
+		for _, i := range a.listeners {
+			l := &g.listeners[i]
+			if !l.valid() {
+				continue
+			}
+			svc := model.Service{
+				Name:         shorten(group.Name + "/" + string(l.spec.Name) + "/" + vip.String()),
+				VIP:          vip,
+				Protocol:     l.protocol,
+				Ports:        model.PortRange{First: uint16(l.spec.Port), Last: uint16(l.spec.Port)},
+				Pool:         name,
+				Method:       model.NAT,
+				Gone:         g.options.Gone,
+				DrainTimeout: g.options.DrainTimeout,
+			}
+			if idle := g.options.IdleTimeout; idle != 0 {
+				switch l.protocol {
+				case model.TCP:
+					svc.Timeouts.TCPEstablished = idle
+				case model.UDP:
+					svc.Timeouts.UDP, svc.Timeouts.UDPStream = idle, idle
+				}
+			}
+			if svc.Gone == "" {
+				svc.Gone = model.GoneReset
+			}
+			group.Services = append(group.Services, svc)
+		}
+	}
+	return problems
+}
+
+// pool is what a route sends to, in one family.
+func (p *Plan) pool(g *gateway, a *attached, v4 bool) (pool model.Pool, problems []kube.Problem) {
+	family, suffix := corev1.IPv6Protocol, "v6"
+	if v4 {
+		family, suffix = corev1.IPv4Protocol, "v4"
+	}
+	r := a.route
+	var portions []portion
+	for i := range r.refs {
+		ref := &r.refs[i]
+		backends, told := p.in.Endpoints(ref.service, ref.port, family, g.options)
+		for _, t := range told {
+			t.Message = fmt.Sprintf("%s: Service %s: %s", r.key, ref.name, t.Message)
+			problems = append(problems, t)
+		}
+		portions = append(portions, portion{ref.weight, backends})
+	}
+	lost := int64(0)
+	for _, l := range r.lost {
+		lost += l.weight
+	}
+	pool = model.Pool{
+		Name:      shorten(g.key.Group() + "/" + strings.ToLower(string(r.key.Kind)) + "/" + r.key.Namespace + "/" + r.key.Name + "/" + suffix),
+		SlowStart: g.options.SlowStart,
+	}
+	if c := g.options.Check; c != nil && !g.options.DisableCheck {
+		check := *c
+		pool.Check = &check
+	}
+	pool.Backends, _ = share(portions, lost)
+	if n := len(pool.Backends); n > model.MaxPoolBackends {
+		problems = append(problems, kube.Problem{Severity: kube.Warning, Reason: "TooManyEndpoints",
+			Message: fmt.Sprintf("%s has %d endpoints; %d are used", r.key, n, model.MaxPoolBackends)})
+		pool.Backends = pool.Backends[:model.MaxPoolBackends]
+	}
+	distinct(pool.Backends)
+	return pool, problems
+}
+
+// recorded are the addresses that a Gateway's status records, sorted.
+func recorded(gw *gatewayv1.Gateway) []netip.Addr {
+	var out []netip.Addr
+	for _, a := range gw.Status.Addresses {
+		if a.Type != nil && *a.Type != gatewayv1.IPAddressType {
+			continue
+		}
+		if addr, err := netip.ParseAddr(a.Value); err == nil && addr.Zone() == "" {
+			out = append(out, addr.Unmap())
+		}
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return slices.Compact(out)
+}
+
+func compareRoutes(a, b RouteKey) int {
+	return strings.Compare(a.String(), b.String())
+}
+
+// shorten keeps a name within model.MaxNameLength: of one that is longer, the end is
+// replaced by a digest of all of it.
+func shorten(name string) string {
+	if len(name) <= model.MaxNameLength {
+		return name
+	}
+	sum := sha256.Sum256([]byte(name))
+	tail := "~" + hex.EncodeToString(sum[:8])
+	return name[:model.MaxNameLength-len(tail)] + tail
+}
