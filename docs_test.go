@@ -19,7 +19,7 @@ var (
 	fencedBlock     = regexp.MustCompile("(?ms)^```([a-z]*)\n(.*?)^```$")
 	makeTarget      = regexp.MustCompile(`(?m)^([a-z][a-z-]*):`)
 	makeCommand     = regexp.MustCompile(`(?m)(?:^|&& )\s*(?:sudo )?make ([a-z][a-z-]*)`)
-	ownCommand      = regexp.MustCompile(`(?m)(?:^|[\s/])fairlead((?: [a-z]+(?:-[a-z]+)*)+)((?: +--[a-z-]+(?: +[^\s-]\S*)?)*)`)
+	ownCommand      = regexp.MustCompile(`(?m)(?:^|[\s/])fairlead((?: [a-z][a-z0-9]*(?:-[a-z]+)*)+)((?: +--[a-z-]+(?: +[^\s-]\S*)?)*)`)
 	versionVariable = regexp.MustCompile(`-X (\S+)=\$\(VERSION\)`)
 	flagName        = regexp.MustCompile(`--[a-z-]+`)
 	relativeLink    = regexp.MustCompile(`\]\(([^):#]+)(?:#[^)]*)?\)`)
