@@ -26,7 +26,6 @@ const originHeader = "Lab-Origin"
 // it sees, in the header Lab-Origin. The body is the request's; a request
 // without one gets the origin as a line of text.
 type HTTPServer struct {
-	name     string
 	server   *http.Server
 	ended    chan error
 	requests atomic.Uint64
@@ -40,8 +39,12 @@ func ServeHTTP(h *lab.Host, address string) (*HTTPServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("http server on %s: %w", h.Name, err)
 	}
-	s := &HTTPServer{name: h.Name, ended: make(chan error, 1)}
-	s.server = &http.Server{Handler: http.HandlerFunc(s.answer), ReadHeaderTimeout: 30 * time.Second}
+	s := &HTTPServer{ended: make(chan error, 1)}
+	answer := Answer(h.Name)
+	s.server = &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.requests.Add(1)
+		answer.ServeHTTP(w, r)
+	}), ReadHeaderTimeout: 30 * time.Second}
 	s.close = sync.OnceValue(func() error {
 		if err := s.server.Close(); err != nil {
 			return err
@@ -56,8 +59,12 @@ func ServeHTTP(h *lab.Host, address string) (*HTTPServer, error) {
 	return s, nil
 }
 
-func (s *HTTPServer) answer(w http.ResponseWriter, r *http.Request) {
-	s.requests.Add(1)
+// Answer answers as an HTTPServer of that name does.
+func Answer(name string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { answer(name, w, r) })
+}
+
+func answer(name string, w http.ResponseWriter, r *http.Request) {
 	client, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
@@ -68,7 +75,7 @@ func (s *HTTPServer) answer(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
-	from := origin{server: s.name, client: netip.AddrPortFrom(client.Addr().Unmap(), client.Port())}
+	from := origin{server: name, client: netip.AddrPortFrom(client.Addr().Unmap(), client.Port())}
 	w.Header().Set(originHeader, from.line())
 	if len(body) == 0 {
 		body = []byte(from.line() + "\n")

@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -191,6 +192,19 @@ func sendVerdict(w io.Writer, err error) error {
 
 // Accepted is how many connections the server has accepted.
 func (s *StreamServer) Accepted() uint64 { return s.accepted.Load() }
+
+// Wait returns when the listener is closed and all connections have ended, or when
+// ctx is done.
+func (s *StreamServer) Wait(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() { defer close(ended); s.wg.Wait() }()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("connections of %s go on: %w", s.name, context.Cause(ctx))
+	}
+}
 
 // Close ends the server and its connections, which clients see as broken.
 func (s *StreamServer) Close() error { return s.close() }

@@ -41,9 +41,20 @@ func ServeUDP(h *lab.Host, address string) (*UDPServer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("udp server on %s: %w", h.Name, err)
 	}
-	s := &UDPServer{name: h.Name, conn: pc.(*net.UDPConn), ended: make(chan error, 1)}
+	s, err := NewUDPServer(h.Name, pc.(*net.UDPConn))
+	if err != nil {
+		return nil, fmt.Errorf("udp server on %s: %w", h.Name, err)
+	}
+	h.Lab().OnClose(s.Close)
+	return s, nil
+}
+
+// NewUDPServer serves on a socket, which is its own from then on, for as long as it
+// is not closed.
+func NewUDPServer(name string, conn *net.UDPConn) (*UDPServer, error) {
+	s := &UDPServer{name: name, conn: conn, ended: make(chan error, 1)}
 	if err := askForDestination(s.conn); err != nil {
-		return nil, errors.Join(fmt.Errorf("udp server on %s: %w", h.Name, err), s.conn.Close())
+		return nil, errors.Join(err, s.conn.Close())
 	}
 	s.close = sync.OnceValue(func() error {
 		if err := s.conn.Close(); err != nil {
@@ -55,7 +66,6 @@ func ServeUDP(h *lab.Host, address string) (*UDPServer, error) {
 		return nil
 	})
 	go func() { s.ended <- s.serve() }()
-	h.Lab().OnClose(s.Close)
 	return s, nil
 }
 
