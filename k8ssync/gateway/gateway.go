@@ -11,6 +11,8 @@
 package gateway
 
 import (
+	"net/netip"
+
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -78,20 +80,21 @@ func (k RouteKey) String() string { return string(k.Kind) + " " + k.Namespace + 
 // Request is what a Gateway asks of the allocation of addresses.
 type Request struct {
 	Key kube.Key
-	// Any is whether an address is to be chosen: of the cluster's first family that
-	// a pool has. When false, only those of Options.Addresses are wanted.
-	Any     bool
-	Options kube.Options // Addresses, Pool, SharingKey, SharingNamespace, Retain
-	Ports   []Port       // of the accepted listeners
-	Labels  map[string]string
-	// Held are the addresses that the Gateway's status records.
-	Held []string
+	UID types.UID
+	// Families are those of which it wants an address, in their order; an address of
+	// a family that Options.Addresses has one of must be that.
+	Families []corev1.IPFamily
+	Required bool // all of Families, or nothing
+	Options  kube.Options
+	Ports    []corev1.ServicePort // of the valid listeners
+	Labels   map[string]string
+	Held     []netip.Addr // by its status, which is the record
 }
 
-// Port is one that a Gateway listens at.
-type Port struct {
-	Protocol model.Protocol
-	Port     uint16
+// Assignment is what it gets.
+type Assignment struct {
+	Addresses []netip.Addr   // empty: Problems say why
+	Problems  []kube.Problem // with the addresses that it asks for, or has
 }
 
 // Addressing is how far the assignment of a Gateway's addresses is. The zero
