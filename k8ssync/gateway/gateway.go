@@ -109,6 +109,9 @@ type Addressing struct {
 type Progress struct {
 	Nodes, Of int      // in force on Nodes of Of nodes; Of 0: not known
 	Why       []string // for each of the other nodes a sentence
+	// Settled: waiting changes nothing. Otherwise nodes are about to follow, and what
+	// was said of the same generation before still holds.
+	Settled bool
 }
 
 // Moment is what statuses depend on besides the objects.

@@ -57,11 +57,25 @@ func TestGatewayConditions(t *testing.T) {
 			name:     "programmed on some nodes",
 			spec:     "{gatewayClassName: fairlead, listeners: [" + tcp + "]}",
 			status:   "{addresses: [{type: IPAddress, value: 192.0.2.1}]}",
-			progress: Progress{Nodes: 2, Of: 3, Why: []string{"lb3: VIP 192.0.2.1 is an address of its own"}},
+			progress: Progress{Nodes: 2, Of: 3, Why: []string{"lb3: VIP 192.0.2.1 is an address of its own"}, Settled: true},
 			want:     map[string]string{"Programmed": "False Pending: in force on 2 of 3 nodes: lb3: VIP 192.0.2.1 is an address of its own"},
 			listeners: map[string]map[string]string{"tcp": {
 				"Programmed": "False Pending: in force on 2 of 3 nodes: lb3: VIP 192.0.2.1 is an address of its own",
 			}},
+		},
+		{
+			name:     "programmed, and nodes are about to follow another change",
+			spec:     "{gatewayClassName: fairlead, listeners: [" + tcp + "]}",
+			status:   `{addresses: [{type: IPAddress, value: 192.0.2.1}], conditions: [{type: Programmed, status: "True", reason: Programmed, message: in force on 3 of 3 nodes, observedGeneration: 7, lastTransitionTime: "2025-01-01T00:00:00Z"}]}`,
+			progress: Progress{Nodes: 2, Of: 3, Why: []string{"lb3 has not put it in force yet"}},
+			want:     map[string]string{"Programmed": "True Programmed: in force on 3 of 3 nodes"},
+		},
+		{
+			name:     "programmed before, and nodes are about to follow a change of it",
+			spec:     "{gatewayClassName: fairlead, listeners: [" + tcp + "]}",
+			status:   `{addresses: [{type: IPAddress, value: 192.0.2.1}], conditions: [{type: Programmed, status: "True", reason: Programmed, message: in force on 3 of 3 nodes, observedGeneration: 6, lastTransitionTime: "2025-01-01T00:00:00Z"}]}`,
+			progress: Progress{Nodes: 2, Of: 3, Why: []string{"lb3 has not put it in force yet"}},
+			want:     map[string]string{"Programmed": "False Pending: in force on 2 of 3 nodes: lb3 has not put it in force yet"},
 		},
 		{
 			name:     "programmed on all nodes",

@@ -118,9 +118,12 @@ func (g *gateway) programmed(m Moment) (bool, verdict) {
 	if m.Progress != nil {
 		progress = m.Progress(g.key)
 	}
+	before := meta.FindStatusCondition(g.object.Status.Conditions, string(gatewayv1.GatewayConditionProgrammed))
 	switch {
 	case progress.Of == 0:
 		return true, verdict{string(gatewayv1.GatewayReasonProgrammed), "addresses are assigned"}
+	case progress.Nodes < progress.Of && !progress.Settled && before != nil && before.Status == metav1.ConditionTrue && before.ObservedGeneration == g.object.Generation:
+		return true, verdict{before.Reason, before.Message}
 	case progress.Nodes < progress.Of:
 		message := fmt.Sprintf("in force on %d of %d nodes", progress.Nodes, progress.Of)
 		if len(progress.Why) > 0 {
