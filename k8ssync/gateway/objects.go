@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 	"sigs.k8s.io/gateway-api/pkg/consts"
@@ -27,6 +28,9 @@ type objects struct {
 	definition *watch.Objects[*metav1.PartialObjectMetadata]
 	conn       *watch.Connection
 }
+
+// groupVersion is that of all kinds that are read.
+var groupVersion = schema.GroupVersion{Group: gatewayv1.GroupName, Version: "v1"}
 
 // Plural names of the kinds.
 const (
@@ -54,7 +58,7 @@ func strip[T metav1.Object](o T) {
 // follow prepares to follow one kind.
 func follow[T watch.Object](c *watch.Connection, plural string, into **watch.Objects[T]) error {
 	o, err := watch.New(c, watch.Resource[T]{
-		GroupVersion: gatewayv1.SchemeGroupVersion, Name: plural, AddToScheme: gatewayv1.Install,
+		GroupVersion: groupVersion, Name: plural, AddToScheme: gatewayv1.Install,
 		JSON: true, Optional: true, Strip: strip[T],
 	})
 	*into = o

@@ -30,9 +30,9 @@ func newClient(c *watch.Connection) (rest.Interface, error) {
 	if err := gatewayv1.Install(scheme); err != nil {
 		return nil, fmt.Errorf("types of the Gateway API: %w", err)
 	}
-	metav1.AddToGroupVersion(scheme, gatewayv1.SchemeGroupVersion)
+	metav1.AddToGroupVersion(scheme, groupVersion)
 	cfg := c.REST()
-	version := gatewayv1.SchemeGroupVersion
+	version := groupVersion
 	cfg.GroupVersion, cfg.APIPath, cfg.ContentType = &version, "/apis", runtime.ContentTypeJSON
 	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 	client, err := rest.RESTClientForConfigAndClient(cfg, c.HTTP())
