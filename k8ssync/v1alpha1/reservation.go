@@ -29,7 +29,9 @@ type AddressReservationSpec struct {
 	Address string `json:"address"` // in canonical form
 	// Pool it was taken from; "" when no pool has the address.
 	Pool string `json:"pool,omitempty"`
-	// Retain: the reservation stays for ReservedFor when the last holder is gone.
+	// Retain: the address is reserved because ReservedFor has held it and has asked
+	// for that. It ends when ReservedFor has the address again. What an operator
+	// reserves has no Retain, and stays until the reservation is deleted.
 	Retain bool `json:"retain,omitempty"`
 	// Holders are the objects that have the address, sorted by kind, namespace and
 	// name. Several share it.
@@ -51,6 +53,8 @@ type Holder struct {
 	// SharingNamespaces are further namespaces the holder shares with; "*" is all.
 	SharingNamespaces []string     `json:"sharingNamespaces,omitempty"`
 	Ports             []HolderPort `json:"ports,omitempty"`
+	// Retain: the address stays reserved for the holder when it lets go of it.
+	Retain bool `json:"retain,omitempty"`
 	// Claimed is when the writer last decided that the holder is to have the
 	// address although the holder's status does not say so yet. It makes every claim
 	// a change of the object, so that whoever believes the claim to be a leftover
