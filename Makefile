@@ -44,8 +44,9 @@ machines: ## check the Vagrantfile and the scripts that set up the lab's machine
 	@cd '$(CURDIR)' && VAGRANT_HOME="$${VAGRANT_HOME:-$$(mktemp -d)}" vagrant validate --ignore-provider
 	shellcheck -x perf/machines/*.sh perf/machines/start-unit
 
-kube-servers: ## build the servers of a Kubernetes control plane, which tests run, into bin/kube (minutes, the first time)
+kube-servers: ## build the servers of a Kubernetes control plane, which tests run, into bin/kube, and helm (minutes, the first time)
 	@GO='$(GO)' perf/kube/build -l bin/kube
+	@GO='$(GO)' perf/kube/helm/build
 
 test: need-root lint machines kube-servers ## run the linters, all tests, and every fuzz target for a short time; needs root
 	.ci/need-prometheus

@@ -14,7 +14,6 @@ const (
 	etcdBinary       = "etcd"
 	apiBinary        = "kube-apiserver"
 	controllerBinary = "kube-controller-manager"
-	schedulerBinary  = "kube-scheduler"
 	proxyBinary      = "kube-proxy"
 	kubectlBinary    = "kubectl"
 )
