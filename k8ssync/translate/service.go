@@ -11,10 +11,10 @@ import (
 )
 
 // service is one port of one VIP.
-func (t *translation) service(name string, vip netip.Addr, protocol model.Protocol, port *corev1.ServicePort, pool string) model.Service {
+func (t *translation) service(name string, vip netip.Addr, port servedPort, pool string) model.Service {
 	s := model.Service{
-		Name: name, VIP: vip, Protocol: protocol, Ports: model.PortRange{First: uint16(port.Port), Last: uint16(port.Port)}, Pool: pool,
-		Method: model.NAT, Gone: t.Options.Gone, Affinity: t.affinity(), SourceRanges: t.sourceRanges(vip.Is4()), DrainTimeout: t.drainTimeout(protocol),
+		Name: name, VIP: vip, Protocol: port.protocol, Ports: model.PortRange{First: uint16(port.Port), Last: uint16(port.Port)}, Pool: pool,
+		Method: model.NAT, Gone: t.Options.Gone, Affinity: t.affinity(), SourceRanges: t.sourceRanges(vip.Is4()), DrainTimeout: t.drainTimeout(port.protocol),
 	}
 	if t.method == kube.Nodes {
 		s.Method = t.via()
@@ -23,7 +23,7 @@ func (t *translation) service(name string, vip netip.Addr, protocol model.Protoc
 		s.Gone = model.GoneReset
 	}
 	if d := t.Options.IdleTimeout; d > 0 {
-		switch protocol {
+		switch port.protocol {
 		case model.TCP:
 			s.Timeouts.TCPEstablished = d
 		case model.UDP:

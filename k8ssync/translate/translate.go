@@ -60,17 +60,12 @@ func Service(in Input) Output {
 	t := &translation{Input: in, method: MethodOf(svc, in.Options, in.Settings), seen: map[kube.Problem]bool{}}
 	out := Output{Key: KeyOf(svc), Method: t.method, IPMode: IPMode(svc, in.Options, in.Settings)}
 	out.Group.Name = out.Key.Group()
-	out.Why = t.unprogrammable(out.Group.Name)
-	if out.Why == "" {
+	if Serves(svc, in.Settings) {
 		t.fit()
-		t.ports(&out)
-		out.Programmable = len(out.Group.Services) > 0
-		if !out.Programmable {
-			out.Why = "no port can be served"
-		}
 	}
-	if !out.Programmable {
-		out.Group = model.Group{Name: out.Group.Name}
+	if out.Why = t.unprogrammable(out.Group.Name); out.Why == "" {
+		t.ports(&out.Group)
+		out.Programmable = true
 	}
 	out.Problems, out.PortErrors = t.problems, t.portErrors
 	return out
@@ -81,9 +76,17 @@ type translation struct {
 	Input
 	method     kube.Method
 	vips       []netip.Addr
+	served     []servedPort
 	problems   []kube.Problem
 	seen       map[kube.Problem]bool
 	portErrors []PortError
+}
+
+// servedPort is a port of the Service that can be served.
+type servedPort struct {
+	*corev1.ServicePort
+	label    string
+	protocol model.Protocol
 }
 
 func (t *translation) warn(reason, format string, args ...any) {
@@ -118,8 +121,11 @@ func (t *translation) unprogrammable(group string) string {
 	}
 	slices.SortFunc(t.vips, netip.Addr.Compare)
 	t.vips = slices.Compact(t.vips)
-	if len(t.vips) == 0 {
+	switch {
+	case len(t.vips) == 0:
 		return "no address has been assigned"
+	case len(t.served) == 0:
+		return "no port can be served"
 	}
 	return ""
 }
@@ -128,9 +134,18 @@ func (t *translation) unprogrammable(group string) string {
 // than that of its group: protocol, port and an IPv6 address.
 const longestSuffix = len("/sctp-65535/") + 39
 
-// fit finds what was asked for and does not fit the rest.
+// fit finds the ports that can be served, and what was asked for and does not fit
+// the rest.
 func (t *translation) fit() {
 	o := &t.Options
+	done := map[string]bool{}
+	for i := range t.Service.Spec.Ports {
+		p := &t.Service.Spec.Ports[i]
+		if label, protocol, ok := t.port(p); ok && !done[label] {
+			done[label] = true
+			t.served = append(t.served, servedPort{p, label, protocol})
+		}
+	}
 	if t.method == kube.Nodes && o.IPMode == kube.ModeProxy {
 		t.warn(AnnotationWithoutEffect, "annotation %s/ip-mode: Proxy has no effect with method nodes, for nodes take the VIP for their own only with VIP", kube.Domain)
 	}
@@ -146,8 +161,7 @@ func (t *translation) fit() {
 }
 
 // ports translates each port of the Service for each VIP.
-func (t *translation) ports(out *Output) {
-	g := &out.Group
+func (t *translation) ports(g *model.Group) {
 	if t.Options.FailAction != "" && t.Options.FailAction != model.FailDrop {
 		for _, a := range t.vips {
 			v := model.DefaultVIP()
@@ -155,24 +169,17 @@ func (t *translation) ports(out *Output) {
 			g.VIPs = append(g.VIPs, v)
 		}
 	}
-	has4, has6 := t.vips[0].Is4(), t.vips[len(t.vips)-1].Is6()
-	done := map[string]bool{}
-	for i := range t.Service.Spec.Ports {
-		port := &t.Service.Spec.Ports[i]
-		label, protocol, ok := t.port(port)
-		if !ok || done[label] {
-			continue
-		}
-		done[label] = true
+	has := map[bool]bool{t.vips[0].Is4(): true, t.vips[len(t.vips)-1].Is4(): true} // sorted: IPv4 first
+	for _, port := range t.served {
 		for _, four := range []bool{true, false} {
-			if four && !has4 || !four && !has6 {
+			if !has[four] {
 				continue
 			}
-			pool := t.pool(g.Name+"/"+label+"/"+familyName(four), port, four)
+			pool := t.pool(g.Name+"/"+port.label+"/"+familyName(four), port.ServicePort, four)
 			g.Pools = append(g.Pools, pool)
 			for _, vip := range t.vips {
 				if vip.Is4() == four {
-					g.Services = append(g.Services, t.service(g.Name+"/"+label+"/"+vip.String(), vip, protocol, port, pool.Name))
+					g.Services = append(g.Services, t.service(g.Name+"/"+port.label+"/"+vip.String(), vip, port, pool.Name))
 				}
 			}
 		}

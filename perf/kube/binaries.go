@@ -14,6 +14,7 @@ const (
 	etcdBinary       = "etcd"
 	apiBinary        = "kube-apiserver"
 	controllerBinary = "kube-controller-manager"
+	schedulerBinary  = "kube-scheduler"
 	proxyBinary      = "kube-proxy"
 	kubectlBinary    = "kubectl"
 )

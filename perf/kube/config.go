@@ -28,6 +28,7 @@ const (
 	etcdPort       = 2379
 	etcdPeerPort   = 2380
 	controllerPort = 10257
+	schedulerPort  = 10259
 )
 
 // Config says what a control plane is made of. The zero value is an API server
@@ -42,6 +43,9 @@ type Config struct {
 	// Controllers starts the controller manager, too: EndpointSlices, Deployments,
 	// garbage collection, service accounts, node lifecycle and all the others.
 	Controllers bool
+
+	// Scheduler starts the scheduler, which gives pods their nodes.
+	Scheduler bool
 
 	// NodePorts is the range that node ports come from; "" is Kubernetes' own,
 	// 30000-32767.

@@ -101,10 +101,15 @@ func (c *ControlPlane) start(ctx context.Context) (err error) {
 	if err := c.StartAPI(ctx); err != nil {
 		return err
 	}
-	if !c.cfg.Controllers {
-		return nil
+	if c.cfg.Controllers {
+		if err := c.startControllers(ctx); err != nil {
+			return err
+		}
 	}
-	return c.startControllers(ctx)
+	if c.cfg.Scheduler {
+		return c.startScheduler(ctx)
+	}
+	return nil
 }
 
 // makeHost gives the control plane a host on which it is alone.
@@ -176,7 +181,7 @@ func (c *ControlPlane) Close() error {
 		errs = append(errs, c.door.Close())
 	}
 	// In this order: none is to find that another has left it.
-	for _, name := range []string{controllerBinary, apiBinary, etcdBinary} {
+	for _, name := range []string{schedulerBinary, controllerBinary, apiBinary, etcdBinary} {
 		errs = append(errs, c.kill(name))
 	}
 	if c.own != nil {

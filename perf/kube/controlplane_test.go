@@ -55,6 +55,7 @@ func eventually(t *testing.T, cond func(context.Context) error) {
 // TestControllers: the real controller makes EndpointSlices of a Service and of a
 // pod that somebody says is ready, and of both families.
 func TestControllers(t *testing.T) {
+	t.Parallel()
 	control := ForTest(t, Config{Controllers: true})
 	client := clientFor(t, control.REST())
 	ctx := t.Context()
@@ -136,6 +137,7 @@ func TestControllers(t *testing.T) {
 // TestUsers: a user may do what a role says and nothing else, a service account
 // is known by its token, and the audit log tells who has done what.
 func TestUsers(t *testing.T) {
+	t.Parallel()
 	const policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules:\n- level: Metadata\n  users: [somebody]\n"
 	control := ForTest(t, Config{Audit: policy, Controllers: true})
 	ctx := t.Context()
@@ -186,6 +188,7 @@ func TestUsers(t *testing.T) {
 // TestFaults: a killed API server comes back with its data, and a proxy cuts,
 // refuses and freezes connections.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	control := ForTest(t, Config{})
 	ctx := t.Context()
 	proxy, err := control.NewProxy(nil, "127.0.0.1:0")
@@ -269,6 +272,7 @@ func TestFaults(t *testing.T) {
 // TestRefusedConfig: what cannot be started is refused with its reason, and
 // leaves nothing.
 func TestRefusedConfig(t *testing.T) {
+	t.Parallel()
 	if _, err := Start(t.Context(), Config{Address: loneAddress}); err == nil || err.Error() != "control plane: a host needs an address, and an address its host" {
 		t.Errorf("an address without a host: %v", err)
 	}

@@ -98,6 +98,16 @@ func (c *ControlPlane) startControllers(ctx context.Context) error {
 	})
 }
 
+func (c *ControlPlane) startScheduler(ctx context.Context) error {
+	p, err := c.run(schedulerBinary,
+		"--kubeconfig="+c.path("admin.kubeconfig"), "--leader-elect=false",
+		"--bind-address=127.0.0.1", "--secure-port="+strconv.Itoa(schedulerPort), "--cert-dir="+c.path("scheduler"))
+	if err != nil {
+		return err
+	}
+	return c.healthy(ctx, p, loopbackURL("https", schedulerPort)+"/healthz")
+}
+
 // run starts one server on the host.
 func (c *ControlPlane) run(name string, flags ...string) (*lab.Process, error) {
 	path, err := binary(name)
@@ -123,6 +133,13 @@ func (c *ControlPlane) run(name string, flags ...string) (*lab.Process, error) {
 	return p, nil
 }
 
+// addLog has the log of another process shown with those of the servers.
+func (c *ControlPlane) addLog(name string, p *lab.Process) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.logs = append(c.logs, logged{name, p})
+}
+
 // kill ends one server at once. One that does not run is no error.
 func (c *ControlPlane) kill(name string) error {
 	c.mu.Lock()
@@ -137,8 +154,12 @@ func (c *ControlPlane) kill(name string) error {
 
 // healthy waits until a server answers a question for its health.
 func (c *ControlPlane) healthy(ctx context.Context, p *lab.Process, url string) error {
+	return healthy(ctx, c.host, p, url)
+}
+
+func healthy(ctx context.Context, host *lab.Host, p *lab.Process, url string) error {
 	transport := &http.Transport{
-		DialContext: c.host.Dial,
+		DialContext: host.Dial,
 		// Some make their certificates themselves; on their own host they are known
 		// by their addresses.
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 
@@ -129,6 +130,21 @@ func (h *Host) createNamespace() error {
 	}
 	h.ns = ns
 	return nil
+}
+
+// Remove kills what runs on the host, as KillAll does, and removes it with its
+// links before the lab is closed. The host is not to be used afterwards.
+func (h *Host) Remove() error {
+	l := h.lab
+	l.mu.Lock()
+	i := slices.Index(l.hosts, h)
+	if l.closed || i < 0 {
+		l.mu.Unlock()
+		return nil // Close removes it, or it is removed already
+	}
+	l.hosts = slices.Delete(l.hosts, i, i+1)
+	l.mu.Unlock()
+	return errors.Join(killInside(h.id), h.stopProcesses(stopGrace), h.remove())
 }
 
 // remove deletes the namespace; the kernel removes its links with it.

@@ -60,6 +60,9 @@ func NewRack(balancers int, cfg Config) (*Rack, error) {
 	return r, nil
 }
 
+// Segment is the one that everybody is on.
+func (r *Rack) Segment() Segment { return frontSegment }
+
 // VIP4 is the n-th IPv4 virtual address (n from 1). It is on the segment: who
 // wants to send there asks by ARP.
 func (r *Rack) VIP4(n int) netip.Addr { return frontSegment.Addr4(numbered(vipHostBase, n, maxVIPs)) }
