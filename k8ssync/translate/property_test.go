@@ -43,10 +43,10 @@ func maybe[T any](d *dice, all ...T) *T {
 }
 
 var (
-	portNames   = []string{"http", "", "dns", "a name\nwith everything", "http"}
-	protocolSet = []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolSCTP, "", "DCCP"}
+	portNames   = []string{"http", "http", "http", "", "a name\nwith everything"}
+	protocolSet = []corev1.Protocol{corev1.ProtocolTCP, corev1.ProtocolTCP, corev1.ProtocolUDP, corev1.ProtocolUDP, corev1.ProtocolSCTP, "", "DCCP"}
 	addressed   = []string{
-		"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.00.1", "::ffff:10.0.0.2", "2001:db8::1", "2001:db8::2", "2001:DB8::2",
+		"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5", "10.0.00.1", "::ffff:10.0.0.2", "2001:db8::1", "2001:db8::2", "2001:db8::1", "2001:db8::2", "2001:DB8::2",
 		"127.0.0.1", "fe80::1%eth0", "224.0.0.1", "0.0.0.0", "203.0.113.7", "2001:db8:7::7", "x", "", "255.255.255.255", "192.0.2.11",
 	}
 	nodeNames = []string{"n1", "n2", "n3", "", "n4"}
@@ -55,15 +55,15 @@ var (
 
 func (d *dice) service() *corev1.Service {
 	s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "web", Annotations: map[string]string{}, Finalizers: []string{kube.Finalizer}}}
-	s.Spec.Type = pick(d, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeClusterIP, "LoadBalancer", "x")
+	s.Spec.Type = pick(d, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeLoadBalancer, corev1.ServiceTypeClusterIP)
 	s.Spec.LoadBalancerClass = maybe(d, kube.Class, kube.Class, kube.Class, "other")
 	s.Spec.ExternalTrafficPolicy = pick(d, corev1.ServiceExternalTrafficPolicyCluster, corev1.ServiceExternalTrafficPolicyLocal)
 	s.Spec.HealthCheckNodePort = pick(d, int32(0), 32000, -1, 70000)
 	s.Spec.SessionAffinity = pick(d, corev1.ServiceAffinityNone, corev1.ServiceAffinityClientIP)
 	s.Spec.SessionAffinityConfig = maybe(d, corev1.SessionAffinityConfig{}, corev1.SessionAffinityConfig{ClientIP: &corev1.ClientIPConfig{TimeoutSeconds: maybe(d, int32(1), -5, 1<<30)}})
-	for range d.n(4) {
+	for range 1 + d.n(3) {
 		s.Spec.Ports = append(s.Spec.Ports, corev1.ServicePort{
-			Name: pick(d, portNames...), Protocol: pick(d, protocolSet...), Port: pick(d, int32(80), 53, 0, -1, 65535, 70000), NodePort: pick(d, int32(30080), 0, 30081, -1, 1<<20),
+			Name: pick(d, portNames...), Protocol: pick(d, protocolSet...), Port: pick(d, int32(80), 53, 8080, 65535, 0, -1, 70000), NodePort: pick(d, int32(30080), 0, 30081, -1, 1<<20),
 		})
 	}
 	for range d.n(4) {
@@ -84,13 +84,13 @@ func (d *dice) slice() *discoveryv1.EndpointSlice {
 		ObjectMeta:  metav1.ObjectMeta{Namespace: "default"},
 		AddressType: pick(d, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv4, discoveryv1.AddressTypeIPv6, discoveryv1.AddressTypeFQDN, ""),
 	}
-	for range d.n(3) {
-		s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: maybe(d, portNames...), Protocol: maybe(d, protocolSet...), Port: maybe(d, int32(8080), 9090, 0, -1, 70000)})
+	for range 1 + d.n(2) {
+		s.Ports = append(s.Ports, discoveryv1.EndpointPort{Name: maybe(d, portNames...), Protocol: maybe(d, protocolSet...), Port: maybe(d, int32(8080), 8080, 9090, 9090, 0, -1, 70000)})
 	}
 	for range d.n(7) {
 		e := discoveryv1.Endpoint{NodeName: maybe(d, nodeNames...)}
 		e.Conditions = discoveryv1.EndpointConditions{Ready: maybe(d, true, false), Serving: maybe(d, true, false), Terminating: maybe(d, true, false)}
-		for range d.n(3) {
+		for range 1 + d.n(2) {
 			e.Addresses = append(e.Addresses, pick(d, addressed...))
 		}
 		if d.n(3) > 0 {
@@ -134,10 +134,10 @@ type world struct {
 func (d *dice) world() *world {
 	w := &world{in: Input{Service: d.service()}}
 	w.in.Settings = kube.Settings{
-		DefaultClass: d.n(2) == 1, Zone: pick(d, "", "z1", "z2"), Method: pick(d, "", kube.Pods, kube.Nodes, kube.NodePorts),
+		DefaultClass: d.n(2) == 1, Zone: pick(d, "", "z1", "z2"), Method: pick(d, "", kube.Pods, kube.Pods, kube.Nodes, kube.NodePorts),
 		LocalMethod: pick(d, "", kube.Nodes, kube.Pods), NodesVia: pick(d, "", model.L2, model.GUE),
 	}
-	for range d.n(5) {
+	for range 1 + d.n(4) {
 		w.in.Slices = append(w.in.Slices, d.slice())
 	}
 	for i := range d.n(len(nodeNames) + 1) {
