@@ -3,8 +3,10 @@ package translate
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +15,7 @@ import (
 
 	"fairlead/controlplane/model"
 	"fairlead/k8ssync/kube"
+	"fairlead/k8ssync/options"
 )
 
 // TestWhatIsLeftAlone: which Services are ours, and of these, which are in force.
@@ -328,4 +331,43 @@ func TestTooManyEndpoints(t *testing.T) {
 		t.Errorf("%d backends, or some that drain", len(p.Backends))
 	}
 	told(t, out, "TooManyEndpoints: port 80: has 66535 backends, and a pool may have 65535: the others are left out")
+}
+
+// TestReasonsAreDocumented: alerts are made of them.
+func TestReasonsAreDocumented(t *testing.T) {
+	doc, err := os.ReadFile("../../docs/kubernetes-services.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, events, _ := strings.Cut(string(doc), "## Events")
+	for _, reason := range []string{
+		options.UnknownAnnotation, options.InvalidAnnotation, options.ConflictingAnnotations, options.AnnotationWithoutEffect, options.InvalidLoadBalancerIP,
+		InvalidStatusAddress, InvalidPort, ProtocolNotSupported, NodePortMissing, NodeAddressMissing, EndpointIgnored, EndpointWithoutNode, TooManyEndpoints,
+		InvalidWeight, ClientAddressNotPreserved, InvalidSourceRange, SourceRangesOfOneFamily, CheckNotApplied, AnnotationWithoutEffect,
+	} {
+		if !strings.Contains(events, "`"+reason+"`") {
+			t.Errorf("docs/kubernetes-services.md does not have %s among its events", reason)
+		}
+	}
+}
+
+// BenchmarkService is what a change of one endpoint costs, by how many the Service
+// has.
+func BenchmarkService(b *testing.B) {
+	for _, n := range []int{4, 100, 1000, 5000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			in := Input{Service: service()}
+			for i := range n {
+				if i%100 == 0 {
+					in.Slices = append(in.Slices, slice())
+				}
+				s := in.Slices[len(in.Slices)-1]
+				s.Endpoints = append(s.Endpoints, endpointOf(fmt.Sprintf("web-6d4b75cb6d-%05d", i), fmt.Sprintf("10.1.%d.%d", i>>8, i&255)))
+			}
+			b.ReportAllocs()
+			for b.Loop() {
+				Service(in)
+			}
+		})
+	}
 }
