@@ -114,3 +114,36 @@ func TestAffinityIsOfOneService(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// TestAffinityOver asserts that a client whose time is over may go anywhere, and
+// that its connections have one backend again from then on; and that a client of
+// which nothing is known goes where its address alone leads.
+func TestAffinityOver(t *testing.T) {
+	n := newNode(t, pooled(fib.MethodIPIP, packet.ProtoTCP, stickyService))
+	port := 1000
+	next := func() uint32 {
+		port++
+		v := n.tcp(fmt.Sprintf("203.0.113.9:%d", port), pooledVIP, syn)
+		n.expect(v, reason.ForwardNew)
+		return v.Backend
+	}
+	first := next()
+	met := map[uint32]int{first: 1}
+	for range 40 {
+		n.now += stickyMS + 1000
+		home := next()
+		met[home]++
+		for range 3 {
+			if got := next(); got != home {
+				t.Fatalf("within its time the client went from backend %d to %d", home, got)
+			}
+		}
+	}
+	if len(met) < 2 {
+		t.Errorf("however often its time was over, the client went to %v", met)
+	}
+	n.now += 2*stickyMS + 1000
+	if got := next(); got != first {
+		t.Errorf("a client of which nothing is known any more went to %d, at first to %d", got, first)
+	}
+}

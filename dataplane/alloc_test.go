@@ -104,7 +104,7 @@ func TestNoVerdictAllocates(t *testing.T) {
 		udp(packettest.PayloadLen(1480)), udp(packettest.MACs([6]byte{1, 0, 0x5e, 0, 0, 1}, clientMAC)), udp(packettest.DF(), packettest.Fragment(160, false, 1), packettest.PayloadLen(1490)),
 		udpFrom(client, "192.0.2.1:80"), packettest.ARPReply(v4, vip4), packettest.NeighborSolicit(v6, packettest.Addr("2001:db8:ffff::1")),
 		udp()[:10], udp(packettest.VLAN(1, 2, 3)), udp(packettest.BadIPChecksum()), udp()[:30], udp(packettest.Fragment(0, true, 2), packettest.PayloadLen(3)),
-		tcp("198.18.101.1:80"), tcp("198.18.101.2:80"), tcp("198.18.101.3:80"), tcp("198.18.101.4:80"), tcp("198.18.101.5:80"),
+		tcp("198.18.101.1:80"), tcp("198.18.101.2:80"), tcp("198.18.101.3:80"), tcp("198.18.101.3:80", packettest.Flags(ack)), tcp("198.18.101.4:80"), tcp("198.18.101.5:80"),
 		tcp("198.18.100.1:80", packettest.Flags(ack), packettest.Seq(9)), fromClient("203.0.113.9:77", "198.18.100.1:80", packettest.Flags(ack)),
 		tcp("198.18.100.1:80", packettest.Flags(syn|fin)), tcp("198.18.100.1:80")[:50], udpFrom("127.0.0.1:80", "198.18.101.1:80"), udp(packettest.UDPLength(3)),
 		fromClient(client6, "[2001:db8:101::1]:80", packettest.Flags(syn)), fromClient("[2001:db8:20::8]:1000", "[2001:db8:101::1]:80", packettest.Flags(syn)),

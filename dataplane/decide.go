@@ -17,6 +17,7 @@ type Input struct {
 	Local    *fib.Local     // the address of ours it was sent to (or asks for), nil when there is none
 	Flow     *flow.Flow     // the flow it belongs to, or that an ICMP error quotes; nil when none is known
 	Affinity *flow.Flow     // the client's session affinity record, nil when there is none
+	Over     bool           // Affinity is there, but its time is over: the client may go anywhere
 	Dir      flow.Direction // the direction of Flow it matched
 	MTU      uint32         // largest IP packet of the interface a NAT reply leaves by, 0 when that is not known
 }
@@ -168,7 +169,8 @@ func decideNew(in *Input, svc *fib.Service, v *Verdict) {
 		r = reason.TCPNotSYN
 	default:
 		if b = choose(in, svc); b == nil {
-			r = reason.ServiceEmpty
+			refuse(in, svc, v)
+			return
 		}
 	}
 	if r != reason.None {
@@ -181,6 +183,33 @@ func decideNew(in *Input, svc *fib.Service, v *Verdict) {
 		v.FlowOp = FlowReplace
 	}
 	carry(in, svc, b, v)
+}
+
+// refuse is for packets that no backend is there for. Who asks for a connection, or
+// sends a datagram, is told at once that there is none, as by a host where nothing
+// listens; a packet that seems to belong to a connection is not answered, for a
+// backend that takes no new flows may well have that one.
+func refuse(in *Input, svc *fib.Service, v *Verdict) {
+	switch {
+	case svc.Gone == fib.GoneDrop:
+		v.drop(reason.ServiceEmpty)
+	case opens(in.Info) && rewrite.MayReset(in.Frame, in.Info):
+		v.answer(reason.RefusedReply, OpReset)
+	case in.Info.Proto == packet.ProtoUDP && in.mayReply():
+		v.answer(reason.RefusedReply, OpUnreachable)
+	default:
+		v.drop(reason.ServiceEmpty)
+	}
+	v.forget(in)
+}
+
+// portUnreachable is the code of a family's port-unreachable (RFC 792, RFC 4443
+// section 3.1).
+func portUnreachable(info *packet.Info) uint8 {
+	if info.Kind == packet.KindIPv4 {
+		return packet.ICMPv4CodePortUnreachable
+	}
+	return packet.ICMPv6CodePortUnreachable
 }
 
 // choose picks the backend of a new flow, nil when the pool has none. A TCP
@@ -197,7 +226,9 @@ func choose(in *Input, svc *fib.Service) *fib.Backend {
 			}
 		}
 	}
-	if svc.Affinity != 0 && in.Affinity != nil {
+	if svc.Affinity != 0 && in.Affinity != nil && in.Over {
+		hash = s.FlowHash(info.Src, info.Dst, info.SrcPort, info.DstPort, info.Proto)
+	} else if svc.Affinity != 0 && in.Affinity != nil {
 		b := s.BackendByID(fib.ID(in.Affinity.BackendID))
 		if b != nil && b.Pool == svc.Pool && b.Flags&(fib.BackendDown|fib.BackendDraining) == 0 && b.Weight > 0 {
 			return b

@@ -73,6 +73,7 @@ type situation struct {
 	backend    health
 	binding    binding
 	client     int // affinity record: -1 none, otherwise a health
+	over       bool // the record's time is over
 }
 
 // outcome is what Decide is to say.
@@ -169,9 +170,9 @@ func (s *situation) expectNew() outcome {
 		refuse = reason.FlowNotFound
 	case nat && s.proto == packet.ProtoTCP && !s.known && !syn:
 		refuse = reason.TCPNotSYN
-	case s.sticky && s.client == int(up):
+	case s.sticky && s.client == int(up) && !s.over:
 	case s.empty:
-		refuse = reason.ServiceEmpty
+		return s.expectRefusal(syn)
 	}
 	if refuse != reason.None {
 		return end(refuse).forService().forgetting(s.known)
@@ -181,6 +182,22 @@ func (s *situation) expectNew() outcome {
 		o.flow = dataplane.FlowReplace
 	}
 	return s.carried(o, up)
+}
+
+// expectRefusal: no backend takes new flows.
+func (s *situation) expectRefusal(syn bool) outcome {
+	o := outcome{reason: reason.RefusedReply, backend: nobody}
+	switch {
+	case s.policy == fib.GoneDrop:
+		o.reason = reason.ServiceEmpty
+	case s.proto == packet.ProtoTCP && syn && s.piece == whole && s.flags&packet.TCPFlagRST == 0:
+		o.op = dataplane.OpReset
+	case s.proto == packet.ProtoUDP && s.piece != laterPiece:
+		o.op = dataplane.OpUnreachable
+	default:
+		o.reason = reason.ServiceEmpty
+	}
+	return o.forService().forgetting(s.known)
 }
 
 // carried: the packet is to go to backend b, if it can get there.

@@ -181,7 +181,7 @@ func (s *situation) input(snapshot *fib.Snapshot, in *input) {
 	}
 	if s.client >= 0 {
 		in.affinity = flow.Flow{State: flow.StateAffinity, BackendID: backendID(health(s.client))}
-		in.Affinity = &in.affinity
+		in.Affinity, in.Over = &in.affinity, s.over
 	}
 	if s.hasReturn {
 		in.MTU = 1500
@@ -265,7 +265,7 @@ func TestDecide(t *testing.T) {
 	t.Logf("%d situations: %v", count, seen)
 	for _, r := range []reason.Reason{
 		reason.ForwardNew, reason.ForwardFlow, reason.ReplyFlow, reason.FragmentForward, reason.TooBigReply, reason.TTLExpiredReply, reason.ResetReply,
-		reason.PassNotOurs, reason.ProtocolUnsupported, reason.ServiceNotFound, reason.ServiceEmpty, reason.BackendGone, reason.FlowNotFound, reason.TCPNotSYN,
+		reason.PassNotOurs, reason.ProtocolUnsupported, reason.ServiceNotFound, reason.ServiceEmpty, reason.RefusedReply, reason.BackendGone, reason.FlowNotFound, reason.TCPNotSYN,
 		reason.NextHopUnresolved, reason.SourceNotAllowed, reason.SourceInvalid, reason.TTLExpired, reason.TooBig, reason.FamilyMismatch, reason.LinkBroadcast,
 	} {
 		if seen[r] == 0 {
@@ -353,7 +353,7 @@ func packets(s situation, f func(situation)) {
 func (s *situation) randomFlow(r *rand.Rand) {
 	s.noService, s.fromVIP, s.hasReturn = r.IntN(8) == 0, r.IntN(8) == 0, r.IntN(8) != 0
 	s.known = r.IntN(3) != 0
-	s.client = r.IntN(int(beyond)+2) - 1
+	s.client, s.over = r.IntN(int(beyond)+2)-1, r.IntN(3) == 0
 	s.serviceEnd = r.IntN(6) == 0
 	s.backend, s.binding = health(r.IntN(int(beyond)+1)), binding(r.IntN(3))
 	if s.to == fib.LocalSNAT {

@@ -170,7 +170,7 @@ func TestFlowsKeepTheirBackend(t *testing.T) {
 						t.Fatalf("all have weight 0: flow %d: %+v", i, v)
 					}
 				}
-				n.expect(send(newcomers, syn), reason.ServiceEmpty)
+				n.expect(send(newcomers, syn), reason.RefusedReply)
 			})
 		}
 	}

@@ -156,6 +156,8 @@ func (w *Worker) answer(frame nic.Frame, in *Input, v *Verdict) {
 		r = rewrite.TimeExceeded(&buf, in.Info, in.Info.Dst)
 	case OpReset:
 		r = rewrite.Reset(&buf, in.Info)
+	case OpUnreachable:
+		r = rewrite.Unreachable(&buf, in.Info, in.Info.Dst, portUnreachable(in.Info))
 	}
 	if r != reason.None {
 		w.fail(frame, v, r)
@@ -265,4 +267,4 @@ func answers(op Op) bool { return op >= OpEchoReply }
 
 // limited reports whether an answer's rate is limited: what answers errors is,
 // what answers a question is not.
-func limited(op Op) bool { return op == OpTooBig || op == OpTTLExpired || op == OpReset }
+func limited(op Op) bool { return op >= OpTooBig }

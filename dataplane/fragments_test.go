@@ -356,7 +356,7 @@ func TestFragmentTrackerIsBounded(t *testing.T) {
 func TestLaterFragmentsFareAsTheFirst(t *testing.T) {
 	for want, change := range map[reason.Reason]func(*fib.Builder){
 		reason.ServiceNotFound:   func(b *fib.Builder) { b.Matches = nil },
-		reason.ServiceEmpty:      func(b *fib.Builder) { b.Pools[0].TableSize = 0 },
+		reason.ServiceEmpty:      func(b *fib.Builder) { b.Pools[0].TableSize, b.Services[1].Gone = 0, fib.GoneDrop },
 		reason.NextHopUnresolved: func(b *fib.Builder) { b.NextHops[0].Resolved = 0 },
 		reason.SourceNotAllowed: func(b *fib.Builder) {
 			b.SourceRanges = []fib.SourceRange{fib.SourceRangeFrom(netip.MustParsePrefix("192.0.2.0/24"))}

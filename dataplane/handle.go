@@ -22,15 +22,14 @@ func (w *Worker) handle(b *batch, i int) {
 			if in.Dir == flow.Reply {
 				in.MTU = w.returnMTU(&w.found)
 			}
-		} else if w.affinity(in.Local, info, &w.sticky) {
-			in.Affinity = &w.sticky
+		} else {
+			w.affinity(&in)
 		}
 	}
 	w.at = i
 	v := none
 	decide(&in, &v)
-	if v.FlowOp == FlowReplace && w.affinity(in.Local, info, &w.sticky) {
-		in.Affinity = &w.sticky
+	if v.FlowOp == FlowReplace && w.affinity(&in) {
 		v = none
 		decide(&in, &v)
 	}
@@ -67,7 +66,8 @@ func (w *Worker) open(f nic.Frame, in *Input, ref flow.Ref, v *Verdict) {
 
 // affinity looks up the client's session affinity record, if the service the
 // packet would match keeps any.
-func (w *Worker) affinity(local *fib.Local, info *packet.Info, f *flow.Flow) bool {
+func (w *Worker) affinity(in *Input) (found bool) {
+	local, info := in.Local, in.Info
 	if local.Kind != fib.LocalVIP || !isTransport(info.Proto) {
 		return false
 	}
@@ -76,8 +76,19 @@ func (w *Worker) affinity(local *fib.Local, info *packet.Info, f *flow.Flow) boo
 		return false
 	}
 	key := affinityKey(svc, info.Src)
-	_, _, ok := w.Flows.Lookup(&key, w.Flows.Hash(&key), w.now, f)
-	return ok
+	if _, _, found = w.Flows.Lookup(&key, w.Flows.Hash(&key), w.now, &w.sticky); found {
+		in.Affinity = &w.sticky
+		in.Over = !(w.now + flow.Time(rememberAffinity(svc)-svc.AffinityMS)).Before(w.sticky.Deadline)
+	}
+	return found
+}
+
+// rememberAffinity is how many milliseconds a session affinity record stays: twice
+// as long as it holds, where a flow may be kept that long. A client that comes in
+// the second half is seen to have been here, and may go anywhere; without a record
+// its hash would send it where it has always been.
+func rememberAffinity(svc *fib.Service) uint32 {
+	return svc.AffinityMS + min(svc.AffinityMS, flow.MaxTimeout-svc.AffinityMS)
 }
 
 // carryOut does to the frame and to the flow table what the verdict says.
@@ -228,7 +239,7 @@ func (w *Worker) opened(svc *fib.Service, b *fib.Backend, info *packet.Info) {
 	var old flow.Flow
 	if ref, _, ok := w.Flows.Lookup(&key, w.Flows.Hash(&key), w.now, &old); ok {
 		if old.BackendID == uint32(b.ID) {
-			w.Flows.Refresh(ref, &old, w.now, svc.AffinityMS)
+			w.Flows.Refresh(ref, &old, w.now, rememberAffinity(svc))
 			return
 		}
 		w.flows.Forget(ref, &old)
@@ -236,7 +247,7 @@ func (w *Worker) opened(svc *fib.Service, b *fib.Backend, info *packet.Info) {
 	w.flows.Insert(&flow.Flow{
 		Client: key.Peer, VIP: key.Local, VIPPort: key.LocalPort, Proto: key.Proto,
 		State: flow.StateAffinity, ServiceID: uint32(svc.ID), BackendID: uint32(b.ID),
-	}, w.now, svc.AffinityMS)
+	}, w.now, rememberAffinity(svc))
 }
 
 // affinityKey is the key of a client's session affinity record at a service.

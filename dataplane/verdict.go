@@ -27,6 +27,7 @@ const (
 	OpTooBig            // answer frag-needed or packet-too-big
 	OpTTLExpired        // answer time-exceeded
 	OpReset             // answer a TCP RST
+	OpUnreachable       // answer port-unreachable
 )
 
 // FlowOp says what happens to the flow table.

@@ -84,7 +84,7 @@ service   nobody: port all, method nat, pool nobody of 0 backends
 source    allowed: any source is
 hash      0x71e5a5c841a96763 of the 5-tuple
 table     empty: no backend of the pool may be chosen
-verdict   drop service_empty
+verdict   transmit refused_reply
 `},
 		{"[2001:db8:20::9]:1234 tcp [2001:db8::10]:443", `flow      [2001:db8:20::9]:1234 tcp [2001:db8::10]:443, first packet, generation 1
 address   VIP, ARP is answered, ping is answered

@@ -231,8 +231,8 @@ func (e *Explanation) send(s *fib.Snapshot, frame []byte, decided dataplane.Verd
 		return fmt.Errorf("explain: decided %v, and the worker %v", decided.Reason, v.Reason)
 	}
 	e.Action, e.Reason = v.Action.String(), v.Reason.String()
-	if v.Action != reason.Transmit || len(sent) == 0 {
-		return nil
+	if v.Action != reason.Transmit || v.Backend == fib.NoIndex || len(sent) == 0 {
+		return nil // it ends here, or the client is answered
 	}
 	return e.leaves(s, sent[0].Data, v)
 }

@@ -15,6 +15,7 @@ var names = [Count]string{
 	TooBigReply:            "too_big_reply",
 	TTLExpiredReply:        "ttl_expired_reply",
 	ResetReply:             "reset_reply",
+	RefusedReply:           "refused_reply",
 	PassNotOurs:            "pass_not_ours",
 	PassNonIP:              "pass_non_ip",
 	PassARP:                "pass_arp",

@@ -50,7 +50,8 @@ const (
 	NeighborAdvert   // neighbour solicitation for an address of ours, answered
 	TooBigReply      // packet exceeds the next hop's MTU; frag-needed or packet-too-big answered
 	TTLExpiredReply  // TTL or hop limit ran out; time-exceeded answered
-	ResetReply       // TCP RST answered: the flow's backend is gone, or nothing listens
+	ResetReply       // TCP RST answered: the flow's backend is gone
+	RefusedReply     // no backend takes new flows: RST or port-unreachable answered
 
 	transmitEnd // not a reason: where the reasons to pass begin
 )

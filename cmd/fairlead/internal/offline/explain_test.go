@@ -154,7 +154,7 @@ func TestExplainAgreesWithTheWorker(t *testing.T) {
 			checkRoom(t, s, q, e)
 		}
 	}
-	for _, name := range []string{"forward_new", "service_not_found", "service_empty", "source_not_allowed", "next_hop_unresolved", "pass_not_ours", "flow_not_found"} {
+	for _, name := range []string{"forward_new", "service_not_found", "refused_reply", "source_not_allowed", "next_hop_unresolved", "pass_not_ours", "flow_not_found"} {
 		if reasons[name] < 20 {
 			t.Errorf("only %d flows with the verdict %s: %v", reasons[name], name, reasons)
 		}
@@ -183,10 +183,10 @@ func compareToWorker(s *fib.Snapshot, e *explain.Explanation, did replay.Ended, 
 			return fmt.Sprintf("slot %d is %s's, the backend is %s", e.Hash.Slot, s.BackendName(member), backend)
 		}
 	}
-	if (e.Rewrite != nil) != (len(sent) == 1) {
+	if (e.Rewrite != nil || e.Reason == reason.RefusedReply.String()) != (len(sent) == 1) {
 		return fmt.Sprintf("the worker sent %d frames", len(sent))
 	}
-	if len(sent) == 0 {
+	if e.Rewrite == nil {
 		return ""
 	}
 	var info packet.Info
