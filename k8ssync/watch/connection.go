@@ -102,6 +102,7 @@ type kindState struct {
 	failure  failure
 	synced   bool
 	count    func() int
+	returned func() // called when it is watched again after the server was away; it is not to block
 }
 
 // follow adds a kind to the status; the function that it returns takes it out.
@@ -145,6 +146,9 @@ func (c *Connection) failed(k *kindState, err error) {
 func (c *Connection) turn(k *kindState, state State, f failure) {
 	changed := k.state != state
 	if changed {
+		if k.state == Away && state == Watching {
+			k.returned()
+		}
 		k.state, k.since = state, c.now()
 	}
 	k.failure = f

@@ -17,6 +17,9 @@ type Event[T Object] struct {
 	// Relisted: the change was not seen when it happened. What the API server has
 	// listed afterwards differed from what was known.
 	Relisted bool
+	// Restored: so it was, and that list is older than what was known: the API
+	// server's database has been put back to an earlier time.
+	Restored bool
 }
 
 // Object is the newest of the two.
@@ -35,15 +38,20 @@ type Objects[T Object] struct {
 	conn     *Connection
 	lister   lister
 	state    *kindState
+	forget   func() // takes state out of the connection's status
 	store    cache.Indexer
 	synced   chan struct{} // closed when all objects have been seen once
+	back     flag          // raised when the API server was away and is there again
 
 	mu       sync.Mutex // held for a change and while handlers are told of it
+	version  string
+	again    context.CancelFunc // ends the reflector's work, so that it begins anew
 	handlers map[int]func(Event[T])
 	next     int
 }
 
-// New prepares to follow a resource. Nothing is asked before Run.
+// New prepares to follow a resource. Nothing is asked before Run, which is to be
+// called: until the objects are followed there is no connection.
 func New[T Object](c *Connection, r Resource[T]) (*Objects[T], error) {
 	l, err := r.lister(c)
 	if err != nil {
@@ -51,9 +59,10 @@ func New[T Object](c *Connection, r Resource[T]) (*Objects[T], error) {
 	}
 	o := &Objects[T]{
 		resource: r, conn: c, lister: l, store: cache.NewIndexer(cache.MetaNamespaceKeyFunc, r.Indexers),
-		synced: make(chan struct{}), handlers: map[int]func(Event[T]){},
+		synced: make(chan struct{}), back: make(flag, 1), handlers: map[int]func(Event[T]){},
 	}
-	o.state = &kindState{name: r.FullName(), rule: r.rule(), optional: r.Optional, count: func() int { return len(o.store.ListKeys()) }}
+	o.state = &kindState{name: r.FullName(), rule: r.rule(), optional: r.Optional, count: func() int { return len(o.store.ListKeys()) }, returned: o.back.set}
+	o.forget = c.follow(o.state)
 	return o, nil
 }
 
@@ -132,6 +141,14 @@ func (o *Objects[T]) Subscribe(f func(Event[T])) (stop func()) {
 		defer o.mu.Unlock()
 		delete(o.handlers, id)
 	}
+}
+
+// Version is the resource version up to which everything is known, and handlers
+// have been told of it; "" before Synced.
+func (o *Objects[T]) Version() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.version
 }
 
 // tell tells the handlers. The caller holds mu.

@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -24,10 +25,23 @@ var backoff = wait.Backoff{Duration: 200 * time.Millisecond, Factor: 2, Jitter: 
 
 // Run follows the objects until ctx ends. It is called once.
 func (o *Objects[T]) Run(ctx context.Context) error {
-	defer o.conn.follow(o.state)()
-	if err := ctx.Err(); err != nil {
-		return nil
+	defer o.forget()
+	for ctx.Err() == nil {
+		o.reflect(ctx)
 	}
+	return nil
+}
+
+// reflect follows the objects until ctx ends, or they have to be listed anew.
+func (o *Objects[T]) reflect(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	o.mu.Lock()
+	o.again = cancel
+	o.mu.Unlock()
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { o.compareTimes(ctx) })
 	logger := logr.FromSlogHandler(demoted{o.conn.log.Handler()})
 	var example T
 	again := backoff
@@ -35,7 +49,6 @@ func (o *Objects[T]) Run(ctx context.Context) error {
 		Name: o.resource.FullName(), Logger: &logger, Backoff: &again,
 	})
 	r.RunWithContext(klog.NewContext(ctx, logger))
-	return nil
 }
 
 // options are those that every request for the resource has.
@@ -110,6 +123,12 @@ func (o *Objects[T]) failed(err error) {
 	}
 }
 
+// origin is how a change was learned of.
+type origin struct {
+	at                 time.Time
+	relisted, restored bool
+}
+
 // reflected is what the reflector writes to.
 type reflected[T Object] struct{ o *Objects[T] }
 
@@ -137,15 +156,16 @@ func (s reflected[T]) Add(object any) error { return s.Update(object) }
 func (s reflected[T]) Update(object any) error {
 	s.o.mu.Lock()
 	defer s.o.mu.Unlock()
-	return s.o.put(object.(T), s.o.conn.now(), false)
+	return s.o.put(object.(T), origin{at: s.o.conn.now()})
 }
 
 // put takes an object over. The caller holds mu.
-func (o *Objects[T]) put(object T, at time.Time, relisted bool) error {
+func (o *Objects[T]) put(object T, from origin) error {
 	o.strip(object)
+	o.reached(object)
 	old, there := o.Get(object.GetNamespace(), object.GetName())
 	if o.resource.Keep != nil && !o.resource.Keep(object) {
-		return o.drop(object, at, false)
+		return o.drop(object, origin{at: from.at})
 	}
 	if err := o.store.Update(object); err != nil {
 		return err
@@ -153,8 +173,16 @@ func (o *Objects[T]) put(object T, at time.Time, relisted bool) error {
 	if there && o.same(old, object) {
 		return nil
 	}
-	o.tell(Event[T]{Old: old, New: object, At: at, Relisted: relisted})
+	o.tell(Event[T]{Old: old, New: object, At: from.at, Relisted: from.relisted, Restored: from.restored})
 	return nil
+}
+
+// reached notes the version of an object that is told of in the same breath. The
+// caller holds mu.
+func (o *Objects[T]) reached(object T) {
+	if v := object.GetResourceVersion(); o.HasSynced() && earlier(o.version, v) {
+		o.version = v
+	}
 }
 
 func (o *Objects[T]) same(old, new T) bool {
@@ -168,11 +196,12 @@ func (o *Objects[T]) same(old, new T) bool {
 func (s reflected[T]) Delete(object any) error {
 	s.o.mu.Lock()
 	defer s.o.mu.Unlock()
-	return s.o.drop(object.(T), s.o.conn.now(), false)
+	return s.o.drop(object.(T), origin{at: s.o.conn.now()})
 }
 
 // drop forgets an object. The caller holds mu.
-func (o *Objects[T]) drop(object T, at time.Time, relisted bool) error {
+func (o *Objects[T]) drop(object T, from origin) error {
+	o.reached(object)
 	old, there := o.Get(object.GetNamespace(), object.GetName())
 	if !there {
 		return nil
@@ -180,16 +209,19 @@ func (o *Objects[T]) drop(object T, at time.Time, relisted bool) error {
 	if err := o.store.Delete(old); err != nil {
 		return err
 	}
-	o.tell(Event[T]{Old: old, At: at, Relisted: relisted})
+	o.tell(Event[T]{Old: old, At: from.at, Relisted: from.relisted, Restored: from.restored})
 	return nil
 }
 
 // Replace implements cache.ReflectorStore.
-func (s reflected[T]) Replace(list []any, _ string) error {
+func (s reflected[T]) Replace(list []any, version string) error {
 	o := s.o
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	at, relisted := o.conn.now(), o.HasSynced()
+	from := origin{at: o.conn.now(), relisted: o.HasSynced(), restored: earlier(version, o.version)}
+	if from.restored {
+		o.conn.log.Error("the database of Kubernetes has been put back to an earlier time", "objects", o.resource.FullName(), "version", version, "known", o.version)
+	}
 	there := make(map[types.NamespacedName]bool, len(list))
 	for _, one := range list {
 		object, ok := one.(T)
@@ -197,21 +229,29 @@ func (s reflected[T]) Replace(list []any, _ string) error {
 			continue
 		}
 		there[types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}] = true
-		if err := o.put(object, at, relisted); err != nil {
+		if err := o.put(object, from); err != nil {
 			return err
 		}
 	}
 	for _, object := range o.List() {
 		if !there[types.NamespacedName{Namespace: object.GetNamespace(), Name: object.GetName()}] {
-			if err := o.drop(object, at, relisted); err != nil {
+			if err := o.drop(object, from); err != nil {
 				return err
 			}
 		}
 	}
+	o.version = version
 	o.conn.synced(o.state)
 	o.conn.succeeded(o.state)
 	o.nowSynced()
 	return nil
+}
+
+// UpdateResourceVersion implements cache.ResourceVersionUpdater.
+func (s reflected[T]) UpdateResourceVersion(version string) {
+	s.o.mu.Lock()
+	defer s.o.mu.Unlock()
+	s.o.version = version
 }
 
 // Resync implements cache.ReflectorStore.

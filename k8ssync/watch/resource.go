@@ -105,12 +105,12 @@ type typedLister struct {
 }
 
 func (l typedLister) list(ctx context.Context, options metav1.ListOptions) (runtime.Object, error) {
-	return l.client.Get().NamespaceIfScoped(l.namespace, l.namespace != "").Resource(l.res).VersionedParams(&options, metav1.ParameterCodec).Do(ctx).Get()
+	return l.client.Get().NamespaceIfScoped(l.namespace, l.namespace != "").Resource(l.res).MaxRetries(0).VersionedParams(&options, metav1.ParameterCodec).Do(ctx).Get()
 }
 
 func (l typedLister) watch(ctx context.Context, options metav1.ListOptions) (apiwatch.Interface, error) {
 	options.Watch = true
-	return l.client.Get().NamespaceIfScoped(l.namespace, l.namespace != "").Resource(l.res).VersionedParams(&options, metav1.ParameterCodec).Watch(ctx)
+	return l.client.Get().NamespaceIfScoped(l.namespace, l.namespace != "").Resource(l.res).MaxRetries(0).VersionedParams(&options, metav1.ParameterCodec).Watch(ctx)
 }
 
 type metadataLister struct{ client metadata.ResourceInterface }

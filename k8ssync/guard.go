@@ -1,0 +1,183 @@
+package k8ssync
+
+import (
+	"context"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+
+	"fairlead/controlplane/model"
+	"fairlead/k8ssync/kube"
+)
+
+// What an API server tells after its database was put back to an earlier time is
+// true of that time. What it does not know of any more is still running, and its
+// clients still come. So groups that are missing for no other reason stay for
+// holdFor, in which an operator can see what has happened and restore what is
+// missing; then the API server is asked once more, and what is still missing is
+// removed. What somebody deletes is removed at once.
+const holdFor = 5 * time.Minute
+
+// remembers is a sink that knows which groups are in force since before this
+// process began.
+type remembers interface{ Groups() []string }
+
+// fewRemembered is up to how many groups may be missing at a start without much
+// thought.
+const fewRemembered = 2
+
+// held are the groups that are held back from being removed.
+type held struct {
+	since time.Time
+	keys  map[kube.Key]bool
+}
+
+// holds decides whether what became of an object is not to be believed yet.
+func (s *Sync) holds(key kube.Key, e *entry, group *model.Group, c change) bool {
+	gone := group == nil || emptied(e, group)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held != nil && s.held.keys[key] {
+		if !gone {
+			s.unhold(key) // it is there again
+		}
+		return gone
+	}
+	if !gone || !c.restored || e == nil {
+		return false
+	}
+	s.hold(key)
+	return true
+}
+
+// emptied reports whether a pool has lost all its backends.
+func emptied(e *entry, group *model.Group) bool {
+	if e == nil || e.group == nil || group == nil {
+		return false
+	}
+	had := make(map[string]bool)
+	for i := range e.group.Pools {
+		had[e.group.Pools[i].Name] = len(e.group.Pools[i].Backends) > 0
+	}
+	for i := range group.Pools {
+		if p := &group.Pools[i]; len(p.Backends) == 0 && had[p.Name] {
+			return true
+		}
+	}
+	return false
+}
+
+// hold holds a group back. The caller holds mu.
+func (s *Sync) hold(key kube.Key) {
+	if s.held == nil {
+		s.held = &held{since: s.now(), keys: map[kube.Key]bool{}}
+		s.log.Error("Kubernetes has forgotten objects that nobody has deleted; what they want stays in force for a while", "first", key.String(), "for", s.holdFor)
+	}
+	s.held.keys[key] = true
+}
+
+// unhold lets go of one. The caller holds mu.
+func (s *Sync) unhold(key kube.Key) {
+	if delete(s.held.keys, key); len(s.held.keys) == 0 {
+		s.held = nil
+	}
+}
+
+func (s *Sync) heldNow() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == nil {
+		return 0
+	}
+	return len(s.held.keys)
+}
+
+// remember looks at what the node's disk remembers when everything has been seen
+// for the first time. When most of it is missing in Kubernetes, it is held back.
+func (s *Sync) remember(p *planned) {
+	sink, can := s.cfg.Sink.(remembers)
+	if !can {
+		return
+	}
+	wanted := make(map[string]bool, len(p.set))
+	for i := range p.set {
+		wanted[p.set[i].Name] = true
+	}
+	names := sink.Groups()
+	var missing []kube.Key
+	for _, name := range names {
+		if key, ok := splitGroup(name); ok && !wanted[name] {
+			missing = append(missing, key)
+		}
+	}
+	if len(missing) <= fewRemembered || 2*len(missing) <= len(names) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, key := range missing {
+		if s.held == nil || !s.held.keys[key] {
+			s.hold(key)
+			s.entries[key] = &entry{}
+		}
+	}
+}
+
+// confirmHeld lets go of what is held when its time has come and the API server
+// still does not know of it.
+func (s *Sync) confirmHeld(ctx context.Context) error {
+	ticker := time.NewTicker(refresh)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		due, conflict := s.heldDue()
+		if !due {
+			continue
+		}
+		names, err := s.objects.Services.Names(ctx)
+		if err != nil {
+			continue // while the API server is away, everything stays
+		}
+		s.release(names, conflict)
+	}
+}
+
+// heldDue reports whether something is to be let go of, and whether that is because
+// it stands in the way of another group.
+func (s *Sync) heldDue() (due, conflict bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == nil {
+		return false, false
+	}
+	return len(s.refused) > 0 || s.now().Sub(s.held.since) >= s.holdFor, len(s.refused) > 0
+}
+
+// release lets go of what is held but for Services that the API server has just
+// named: the copies will have these in a moment.
+func (s *Sync) release(names map[types.NamespacedName]bool, conflict bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.held == nil {
+		return
+	}
+	gone := 0
+	for key := range s.held.keys {
+		if key.Kind == kube.Service && names[types.NamespacedName{Namespace: key.Namespace, Name: key.Name}] {
+			if _, there := s.objects.Services.Get(key.Namespace, key.Name); !there {
+				continue
+			}
+		}
+		gone++
+		delete(s.held.keys, key)
+		s.dirty.mark(key, change{at: s.now()})
+	}
+	s.log.Warn("what forgotten objects wanted is given up", "groups", gone, "in_the_way", conflict)
+	if len(s.held.keys) == 0 {
+		s.held = nil
+	}
+}

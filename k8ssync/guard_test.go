@@ -1,0 +1,102 @@
+package k8ssync
+
+import (
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	utilnet "k8s.io/apimachinery/pkg/util/net"
+	"k8s.io/client-go/rest"
+
+	kubelab "fairlead/perf/kube"
+)
+
+// What an API server has forgotten whose database was put back stays in force, and
+// ends when it is still missing later.
+func TestWhatKubernetesForgetsStaysForAWhile(t *testing.T) {
+	w := newWorld(t)
+	w.web("web", 1)
+	w.web("other", 2)
+	proxy, err := plane.NewProxy(nil, "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer proxy.Close()
+	second := kubelab.ForTest(t, kubelab.Config{})
+	var other atomic.Bool
+	at, err := url.Parse(second.REST().Host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := rest.TransportFor(second.REST())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { utilnet.CloseIdleConnectionsFor(next) })
+	cfg := restThrough(proxy)
+	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
+		return through(func(r *http.Request) (*http.Response, error) {
+			if !other.Load() {
+				return rt.RoundTrip(r)
+			}
+			r = r.Clone(r.Context())
+			r.URL.Host, r.Host = at.Host, ""
+			return next.RoundTrip(r)
+		})
+	})
+	var ahead atomic.Int64
+	sink := newMemory()
+	s := w.start(sink, func(c *Config) {
+		c.REST = cfg
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	w.until("in step", s.Synced)
+	proxy.Refuse()
+	w.until("away", func() bool { return !s.Status().Connection.Connected })
+	other.Store(true)
+	w.until("held", func() bool { return len(s.Status().Held) == 2 })
+	if got := sink.Groups(); len(got) != 2 || sink.backends(w.group("web")) != "198.18.0.1:8080*1" {
+		t.Errorf("groups %v, backends %s", got, sink.backends(w.group("web")))
+	}
+	w.until("connected", func() bool { return s.Status().Connection.Connected })
+	ahead.Store(int64(holdFor))
+	w.until("removed", func() bool { return len(sink.Groups()) == 0 && len(s.Status().Held) == 0 })
+}
+
+// A node that starts and finds most of what it remembers missing keeps it for a
+// while; what is there is in force at once.
+func TestWhatTheDiskRemembersAndKubernetesDoesNot(t *testing.T) {
+	w := newWorld(t)
+	w.web("web", 1)
+	var ahead atomic.Int64
+	sink := newMemory(w.group("a"), w.group("b"), w.group("c"), w.group("web"))
+	s := w.start(sink, func(c *Config) {
+		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+	})
+	w.until("in step", s.Synced)
+	if st := s.Status(); len(st.Held) != 3 || len(sink.Groups()) != 4 || sink.vips(w.group("web")) != w.vip(1) {
+		t.Errorf("status %+v, groups %v", st, sink.Groups())
+	}
+	w.service("a")
+	w.status("a", w.vip(3))
+	w.until("it is there again", func() bool { return sink.vips(w.group("a")) == w.vip(3) && len(s.Status().Held) == 2 })
+	ahead.Store(int64(holdFor))
+	w.until("given up", func() bool { return len(sink.Groups()) == 2 && len(s.Status().Held) == 0 })
+}
+
+// What is held gives way to what wants its place.
+func TestWhatIsHeldGivesWay(t *testing.T) {
+	w := newWorld(t)
+	sink := newMemory(w.group("a"), w.group("b"), w.group("c"))
+	s := w.start(sink, nil)
+	w.until("in step", s.Synced)
+	if len(s.Status().Held) != 3 {
+		t.Fatalf("status %+v", s.Status())
+	}
+	sink.with(func() { sink.refuse[w.group("web")] = errBroken })
+	w.web("web", 1)
+	w.until("given up", func() bool { return len(s.Status().Held) == 0 })
+	w.until("removed", func() bool { return len(sink.Groups()) == 0 })
+}
