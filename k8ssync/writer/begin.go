@@ -50,11 +50,11 @@ func (t *term) adopt(ctx context.Context) (int, error) {
 			svc := &list.Items[i]
 			r := t.cfg.Read(svc)
 			finalizer := hasFinalizer(svc) && managesFinalizer(svc.ManagedFields)
-			if !r.Ours && !finalizer && !hasConditions(svc) {
+			if ofAnother(svc, r.Ours) || !r.Ours && !finalizer && !hasConditions(svc) {
 				continue
 			}
 			key := keyOf(svc)
-			objects[key] = &object{uid: string(svc.UID), version: svc.ResourceVersion, finalizer: finalizer || r.Ours && hasFinalizer(svc), told: map[string]time.Time{}}
+			objects[key] = &object{uid: svc.UID, version: svc.ResourceVersion, finalizer: finalizer || r.Ours && hasFinalizer(svc)}
 			// One that is to be served no more, too, holds what it has until the
 			// nodes have stopped to serve it.
 			all = append(all, t.request(svc, &r))

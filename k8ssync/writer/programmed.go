@@ -70,34 +70,34 @@ func (t *term) programmed(key kube.Key, svc *corev1.Service, o *object, has bool
 	default:
 		c = condition(svc, ConditionProgrammed, false, ReasonNowhere, p.String())
 	}
-	t.events.tell(svc, o, kube.Problem{Severity: kube.Warning, Reason: c.Reason, Message: c.Message}, actionProgram)
+	t.events.Tell(svc, kube.Problem{Severity: kube.Warning, Reason: c.Reason, Message: c.Message}, ActionProgram)
 	return c, 0
 }
 
 // tellAddresses writes Events of addresses that have come or gone.
-func (t *term) tellAddresses(svc *corev1.Service, o *object, before []netip.Addr, a *Assignment) {
+func (t *term) tellAddresses(svc *corev1.Service, before []netip.Addr, a *Assignment) {
 	for _, addr := range a.Addresses {
 		if !slices.Contains(before, addr) {
-			t.events.tell(svc, o, kube.Problem{Severity: kube.Normal, Reason: EventAssigned, Message: "Address " + addr.String() + " is assigned"}, actionAssign)
+			t.events.Tell(svc, kube.Problem{Severity: kube.Normal, Reason: EventAssigned, Message: "Address " + addr.String() + " is assigned"}, ActionAssign)
 		}
 	}
 	for _, addr := range before {
 		if !slices.Contains(a.Addresses, addr) {
-			t.events.tell(svc, o, kube.Problem{Severity: kube.Normal, Reason: EventReleased, Message: "Address " + addr.String() + " is its no more"}, actionRelease)
+			t.events.Tell(svc, kube.Problem{Severity: kube.Normal, Reason: EventReleased, Message: "Address " + addr.String() + " is its no more"}, ActionRelease)
 		}
 	}
 }
 
 // tellProblems writes Events of what is wrong.
-func (t *term) tellProblems(svc *corev1.Service, o *object, a *Assignment, r *Reading) {
+func (t *term) tellProblems(svc *corev1.Service, a *Assignment, r *Reading) {
 	for _, p := range a.Problems {
-		t.events.tell(svc, o, p, actionAssign)
+		t.events.Tell(svc, p, ActionAssign)
 	}
 	for _, p := range r.Problems {
-		t.events.tell(svc, o, p, actionRead)
+		t.events.Tell(svc, p, ActionRead)
 	}
 	for _, p := range r.Ports {
-		t.events.tell(svc, o, kube.Problem{Severity: kube.Warning, Reason: corev1.LoadBalancerPortsError, Message: p.Message}, actionProgram)
+		t.events.Tell(svc, kube.Problem{Severity: kube.Warning, Reason: corev1.LoadBalancerPortsError, Message: p.Message}, ActionProgram)
 	}
 }
 

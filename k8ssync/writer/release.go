@@ -44,8 +44,8 @@ func (t *term) take(ctx context.Context, key kube.Key, svc *corev1.Service, o *o
 			for i, a := range held {
 				texts[i] = a.String()
 			}
-			o.again()
-			t.events.tell(svc, o, kube.Problem{Severity: kube.Normal, Reason: EventReleased, Message: "Given back: " + strings.Join(texts, ", ")}, actionRelease)
+			t.events.Forget(svc.UID)
+			t.events.Tell(svc, kube.Problem{Severity: kube.Normal, Reason: EventReleased, Message: "Given back: " + strings.Join(texts, ", ")}, ActionRelease)
 			t.touchUnserved()
 		}
 	}
@@ -63,7 +63,7 @@ func (t *term) take(ctx context.Context, key kube.Key, svc *corev1.Service, o *o
 		}
 	}
 	o.finalizer, o.taking, o.takingSince = false, "", time.Time{}
-	o.again()
+	t.events.Forget(svc.UID)
 	return 0, nil
 }
 

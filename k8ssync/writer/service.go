@@ -34,7 +34,7 @@ func (t *term) service(ctx context.Context, key kube.Key) (again time.Duration, 
 			o.version = svc.ResourceVersion
 		}
 	}
-	if svc == nil || o.uid != "" && o.uid != string(svc.UID) {
+	if svc == nil || o.uid != "" && o.uid != svc.UID {
 		return t.vanished(ctx, key, svc, o)
 	}
 	r := t.cfg.Read(svc)
@@ -43,7 +43,7 @@ func (t *term) service(ctx context.Context, key kube.Key) (again time.Duration, 
 		t.forget(key)
 		return 0, nil
 	}
-	o.uid = string(svc.UID)
+	o.uid = svc.UID
 	if wanted {
 		return t.give(ctx, key, svc, o, &r)
 	}
@@ -70,7 +70,14 @@ func (t *term) fresh(svc *corev1.Service, o *object) (wait time.Duration, fresh 
 // mine reports whether there is something of ours about a Service that we do not
 // serve.
 func (t *term) mine(key kube.Key, svc *corev1.Service, o *object, ours bool) bool {
-	return hasFinalizer(svc) && (ours || o.finalizer) || hasConditions(svc) || len(t.cfg.Addresses.Holds(key)) > 0
+	return len(t.cfg.Addresses.Holds(key)) > 0 || !ofAnother(svc, ours) && (hasFinalizer(svc) && (ours || o.finalizer) || hasConditions(svc))
+}
+
+// ofAnother reports whether a Service names a class that is not ours. It never was:
+// the class cannot be changed. What looks like ours about it is of another
+// installation of Fairlead.
+func ofAnother(svc *corev1.Service, ours bool) bool {
+	return !ours && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass != nil
 }
 
 // vanished is what is done when a Service has gone without having waited for us:
@@ -114,7 +121,7 @@ func (t *term) give(ctx context.Context, key kube.Key, svc *corev1.Service, o *o
 	o.finalizer = true
 	a, err := t.cfg.Addresses.Ensure(ctx, req)
 	if err != nil {
-		t.events.tell(svc, o, kube.Problem{Severity: kube.Warning, Reason: EventFailed, Message: err.Error()}, actionAssign)
+		t.events.Tell(svc, kube.Problem{Severity: kube.Warning, Reason: EventFailed, Message: err.Error()}, ActionAssign)
 		return 0, err
 	}
 	t.mark(t.unserved, key, unserved(&req, &a))
@@ -128,7 +135,7 @@ func (t *term) give(ctx context.Context, key kube.Key, svc *corev1.Service, o *o
 		if now == nil || err != nil {
 			return 0, err
 		}
-		t.tellProblems(svc, o, &a, r)
+		t.tellProblems(svc, &a, r)
 		wait, err := t.trim(ctx, key, o, a.Addresses)
 		return soonest(wait, again), err
 	}
@@ -136,8 +143,8 @@ func (t *term) give(ctx context.Context, key kube.Key, svc *corev1.Service, o *o
 	if now == nil || err != nil {
 		return 0, err
 	}
-	t.tellAddresses(svc, o, before, &a)
-	t.tellProblems(svc, o, &a, r)
+	t.tellAddresses(svc, before, &a)
+	t.tellProblems(svc, &a, r)
 	o.note(now)
 	t.wait(key, true)
 	return t.cfg.Patience, nil

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/util/workqueue"
 
@@ -115,7 +116,7 @@ func New(cfg Config) (*Writer, error) {
 type term struct {
 	cfg    Config
 	queue  workqueue.TypedRateLimitingInterface[kube.Key]
-	events *events
+	events *Events
 	sum    atomic.Pointer[report.Sum]
 
 	mu       sync.Mutex
@@ -127,7 +128,7 @@ type term struct {
 // object is what is known of a Service beyond what the node's copy says. It is
 // used by whoever works on its key.
 type object struct {
-	uid string
+	uid types.UID
 	// version is of what was written or read last: a copy that is older is not
 	// gone by.
 	version string
@@ -144,7 +145,6 @@ type object struct {
 	// that are to be given back.
 	taking      string
 	takingSince time.Time
-	told        map[string]time.Time // Events
 }
 
 // Touch says that something about an object may have changed.
@@ -212,8 +212,8 @@ func (w *Writer) Run(ctx context.Context) {
 		objects: map[kube.Key]*object{}, waiting: map[kube.Key]bool{}, unserved: map[kube.Key]bool{},
 	}
 	defer t.queue.ShutDown()
-	t.events = newEvents(w.cfg.Client, w.cfg.Log)
-	defer t.events.close()
+	t.events = NewEvents(w.cfg.Client, nil, w.cfg.Log)
+	defer t.events.Close()
 	if !t.begin(ctx) {
 		return
 	}
@@ -283,7 +283,7 @@ func (t *term) object(key kube.Key) *object {
 	defer t.mu.Unlock()
 	o := t.objects[key]
 	if o == nil {
-		o = &object{told: map[string]time.Time{}}
+		o = &object{}
 		t.objects[key] = o
 	}
 	return o
