@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -145,6 +146,12 @@ func (b *book) Holds(key kube.Key) []netip.Addr {
 	}
 	slices.SortFunc(out, netip.Addr.Compare)
 	return out
+}
+
+func (b *book) all() map[netip.Addr]kube.Key {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.held)
 }
 
 func (b *book) limit(size int, fail error) {

@@ -58,8 +58,14 @@ func (t *term) take(ctx context.Context, key kube.Key, svc *corev1.Service, o *o
 		svc = now
 	}
 	if hasFinalizer(svc) {
-		if _, err := t.removeFinalizer(ctx, svc, o); err != nil {
+		now, err := t.removeFinalizer(ctx, svc, o)
+		if err != nil {
 			return 0, err
+		}
+		if now == nil || now.DeletionTimestamp != nil && len(now.Finalizers) == 0 {
+			t.events.Forget(svc.UID)
+			t.forget(key) // it has gone with this
+			return 0, nil
 		}
 	}
 	o.finalizer, o.taking, o.takingSince = false, "", time.Time{}

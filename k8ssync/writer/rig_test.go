@@ -61,17 +61,14 @@ type node struct {
 
 func newRig(t *testing.T, names ...string) *rig {
 	t.Helper()
-	r := &rig{t: t, class: strings.ToLower(strings.NewReplacer("/", "-", "_", "-").Replace(t.Name())) + ".test/lb", club: &club{reports: map[string][]byte{}, watches: map[int]func(){}}}
-	if len(r.class) > 60 {
-		r.class = r.class[len(r.class)-60:]
-	}
+	r := &rig{t: t, club: &club{reports: map[string][]byte{}, watches: map[int]func(){}}}
 	r.book = &book{rig: r, free: netip.MustParsePrefix("198.18.64.0/22"), six: netip.MustParsePrefix("2001:db8:64::/64"), held: map[netip.Addr]kube.Key{}}
 	r.user, _ = newClient(t)
 	ns, err := r.user.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "writer-"}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.namespace = ns.Name
+	r.namespace, r.class = ns.Name, ns.Name+".test/lb"
 	t.Cleanup(r.clean)
 	for _, name := range names {
 		r.node(name)
@@ -187,7 +184,8 @@ func keyOf(svc *corev1.Service) kube.Key {
 // annotations "test/...".
 func (r *rig) read(svc *corev1.Service) writer.Reading {
 	out := writer.Reading{
-		Ours:   svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass != nil && *svc.Spec.LoadBalancerClass == r.class,
+		Ours: svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass != nil && *svc.Spec.LoadBalancerClass == r.class ||
+			svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass == nil && svc.Labels["test/ours"] == r.label(),
 		IPMode: kube.ModeProxy,
 	}
 	if svc.Annotations["test/vip"] != "" {
