@@ -87,6 +87,7 @@ func TestMethods(t *testing.T) {
 		{name: "no check when none is wanted", options: kube.Options{Method: kube.Nodes, DisableCheck: true}, method: kube.Nodes, forward: model.IPIP, mode: kube.ModeVIP, backends: "n1 192.0.2.11*1, n2 192.0.2.12*1, n3 192.0.2.13*1", check: "-"},
 		{name: "the check that is wanted", options: kube.Options{Method: kube.Nodes, Check: &model.Check{Type: model.CheckTCP}}, method: kube.Nodes, forward: model.IPIP, mode: kube.ModeVIP, backends: "n1 192.0.2.11*1, n2 192.0.2.12*1, n3 192.0.2.13*1", check: "tcp  0"},
 		{name: "Local goes to nodes with endpoints, which say whether they want more", change: local, method: kube.Nodes, forward: model.IPIP, mode: kube.ModeVIP, backends: "n1 192.0.2.11*1", check: "http direct 32000 /healthz keeps", panics: 1},
+		{name: "UDP flows do not stay with a node that wants no more", change: func(s *corev1.Service) { local(s); udp(s) }, method: kube.Nodes, forward: model.IPIP, mode: kube.ModeVIP, backends: "", check: "http direct 32000 /healthz", panics: 1},
 		{name: "Local without a port to ask is asked by ICMP", change: func(s *corev1.Service) { local(s); s.Spec.HealthCheckNodePort = 0 }, method: kube.Nodes, forward: model.IPIP, mode: kube.ModeVIP, backends: "n1 192.0.2.11*1", check: "icmp direct 0", panics: 1},
 		{
 			name: "Local by node ports", change: local, settings: kube.Settings{LocalMethod: kube.NodePorts}, method: kube.NodePorts, forward: model.NAT, mode: kube.ModeProxy,
@@ -110,7 +111,11 @@ func TestMethods(t *testing.T) {
 			if needs := NeedsNodes(svc, c.options, c.settings); needs != (c.method != kube.Pods) {
 				t.Errorf("needs nodes: %v", needs)
 			}
-			expect(t, out, "tcp-80/ipv4", c.backends)
+			label := "tcp-80/ipv4"
+			if out.Group.Services[0].Protocol == model.UDP {
+				label = "udp-80/ipv4"
+			}
+			expect(t, out, label, c.backends)
 			p, check := out.Group.Pools[0], "-"
 			if p.Check != nil {
 				check = fmt.Sprintf("%s %s %d", p.Check.Type, p.Check.Path, p.Check.Port)
@@ -126,7 +131,7 @@ func TestMethods(t *testing.T) {
 			}
 			told(t, out, c.problems...)
 			wantDrain := model.DefaultDrainTimeout
-			if c.method == kube.Pods {
+			if c.method == kube.Pods || label != "tcp-80/ipv4" {
 				wantDrain = model.NoDrain
 			}
 			if d := out.Group.Services[0].DrainTimeout; d != wantDrain {

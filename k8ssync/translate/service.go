@@ -80,8 +80,9 @@ func (t *translation) pool(name string, port *corev1.ServicePort, four bool) mod
 // Pods are not checked unless somebody asks for it: Kubernetes probes them. Nodes
 // are. With externalTrafficPolicy Local they say themselves, at healthCheckNodePort,
 // whether they want new connections (KEP-1669): one that does not is not dead, and
-// keeps those it has. Otherwise they are sent echo requests. When not one node
-// answers, it is more likely that something keeps the checks from them.
+// keeps those it has, but for UDP flows, which have no end. Otherwise they are sent
+// echo requests. When not one node answers, it is more likely that something keeps
+// the checks from them.
 func (t *translation) check(port *corev1.ServicePort) (*model.Check, int) {
 	hc := t.Service.Spec.HealthCheckNodePort
 	switch {
@@ -93,7 +94,7 @@ func (t *translation) check(port *corev1.ServicePort) (*model.Check, int) {
 		return nil, 0
 	case Local(t.Service) && hc > 0 && hc <= 65535:
 		return &model.Check{
-			Type: model.CheckHTTP, Path: model.PathDirect, Port: uint16(hc), KeepFlows: true,
+			Type: model.CheckHTTP, Path: model.PathDirect, Port: uint16(hc), KeepFlows: protocolOf(port) != corev1.ProtocolUDP,
 			HTTP: model.HTTPCheck{Path: "/healthz", Status: []model.StatusRange{{First: 200, Last: 200}}},
 		}, anyAlive
 	}

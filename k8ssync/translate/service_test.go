@@ -47,12 +47,13 @@ func TestWhatIsLeftAlone(t *testing.T) {
 			s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "x.example"}}
 		}, serves: true, why: "no address has been assigned"},
 		{name: "one that is being deleted goes on while it has addresses", change: func(s *corev1.Service) { s.DeletionTimestamp = &metav1.Time{} }, serves: true},
+		{name: "a name that no object has", change: func(s *corev1.Service) { s.Namespace = "default\n" }, serves: true, why: "its name cannot be used"},
 		{name: "no port that can be served", change: ports(corev1.ServicePort{Port: 80, Protocol: "DCCP"}), serves: true, why: "no port can be served"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			svc := service(c.change)
 			out := run(t, Input{Service: svc, Settings: c.settings})
-			if Serves(svc, c.settings) != c.serves || out.Why != c.why || out.Group.Name != "k8s/service/default/web" {
+			if Serves(svc, c.settings) != c.serves || out.Why != c.why || out.Group.Name != KeyOf(svc).Group() {
 				t.Errorf("serves %v, group %q, why %q, want %v, %q", Serves(svc, c.settings), out.Group.Name, out.Why, c.serves, c.why)
 			}
 		})
