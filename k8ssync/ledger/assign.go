@@ -44,6 +44,9 @@ func (d *decision) settle(f Family) {
 	keep := func() {
 		if ok {
 			d.chosen[f] = held
+			if !slices.Contains(r.Held, held) {
+				d.fresh = append(d.fresh, f) // its status does not say so yet
+			}
 		}
 	}
 	if r.Options.Hold {
@@ -124,12 +127,6 @@ func (l *Ledger) held(r *Request, f Family, recorded addresses) (held netip.Addr
 		if refusal := l.taken(a, r); refusal != nil {
 			if lost == nil {
 				lost = refusal
-			}
-			continue
-		}
-		if e := l.entries[a]; !ours && e != nil && e.reserved && len(e.holders) == 0 && (e.forKey == nil || *e.forKey != r.Key) {
-			if lost == nil {
-				lost = l.reserved(a, e)
 			}
 			continue
 		}
@@ -278,6 +275,8 @@ func (d *decision) warnOfHeld(a netip.Addr) {
 		d.refuse(AddressOutsidePools, "%s is in no address pool any more; the %s keeps it until it asks for another one", a, d.request.Key.Kind)
 	case name != "" && d.pool(name) == nil:
 		d.refuse(NoSuchPool, "there is no address pool %q; the %s keeps %s, of pool %q", name, d.request.Key.Kind, a, p.Name)
+	case d.entries[a] != nil && d.entries[a].forKey != nil && *d.entries[a].forKey != d.request.Key:
+		d.refuse(AddressReserved, "%s is reserved for %s; the %s keeps it until it asks for another one", a, *d.entries[a].forKey, d.request.Key.Kind)
 	default:
 		if why := p.mismatch(d.request); why != "" {
 			d.refuse(AddressHeldAgainstOptions, "pool %q is not for the %s any more: %s; it keeps %s", p.Name, d.request.Key.Kind, why, a)

@@ -310,21 +310,20 @@ func TestReservations(t *testing.T) {
 	expect(t, l, ask("a"), "192.0.2.1")
 	expect(t, l, ask("b", wants("192.0.2.0")), "\nAddressReserved: 192.0.2.0 is reserved, for nobody")
 	expect(t, l, ask("b", wants("192.0.2.5")), "\nAddressReserved: 192.0.2.5 is reserved for service default/web")
-	expect(t, l, ask("b", held("192.0.2.5")), "192.0.2.2\nAddressReserved: 192.0.2.5 is reserved for service default/web")
 	expect(t, l, ask("web"), "192.0.2.5") // without asking
 	l.Release(web)
 	expect(t, l, ask("web"), "192.0.2.5") // an operator's word stays
 	l.Release(web)
 	l.Erase(addr("192.0.2.5"))
-	expect(t, l, ask("web"), "192.0.2.3")
+	expect(t, l, ask("web"), "192.0.2.2")
 
 	// What is in use goes on to be, whoever it is reserved for from now on.
 	other := key("other")
-	l.Record(Reservation{Address: addr("192.0.2.3"), For: &other, Holders: []Holder{{Key: web}}})
-	expect(t, l, ask("web", held("192.0.2.3")), "192.0.2.3")
-	expect(t, l, ask("other"), "192.0.2.4")
+	l.Record(Reservation{Address: addr("192.0.2.2"), For: &other, Holders: []Holder{{Key: web}}})
+	expect(t, l, ask("web", held("192.0.2.2")), "192.0.2.2\nAddressReserved: 192.0.2.2 is reserved for service default/other; the service keeps it until it asks for another one")
+	expect(t, l, ask("other"), "192.0.2.3")
 	l.Release(web)
-	expect(t, l, ask("web", wants("192.0.2.3")), "\nAddressReserved: 192.0.2.3 is reserved for service default/other")
+	expect(t, l, ask("web", wants("192.0.2.2")), "\nAddressReserved: 192.0.2.2 is reserved for service default/other")
 }
 
 func TestRetain(t *testing.T) {
