@@ -97,6 +97,9 @@ func TestByPods(t *testing.T) {
 	if !reflect.DeepEqual(out.Group, want) {
 		t.Errorf("the group is\n%+v\nwant\n%+v", out.Group, want)
 	}
+	if g := out.Groups; len(g) != 2 || g[0].Name != name+"/ipv4" || g[1].Name != name+"/ipv6" || len(g[0].Services) != 2 || len(g[0].Pools) != 2 || len(g[1].Services) != 2 {
+		t.Errorf("groups by family are %+v", g)
+	}
 	slices.Reverse(svc.Spec.Ports)
 	svc.Spec.Ports[0].Name = "renamed"
 	renamed := slice(endpointOf("a", "10.0.0.1"))

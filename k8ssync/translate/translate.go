@@ -33,9 +33,12 @@ type Input struct {
 
 // Output is what follows from an Input.
 type Output struct {
-	Key   kube.Key
-	Group model.Group
-	// Programmable: the group is to be in force. Otherwise none of this object is,
+	Key kube.Key
+	// Groups are one for each family of the VIPs, so that a node that can carry one of
+	// them only carries that.
+	Groups []model.Group
+	Group  model.Group // all of them in one
+	// Programmable: the groups are to be in force. Otherwise none of this object is,
 	// and Why says the reason in a few words.
 	Programmable bool
 	Why          string
@@ -64,7 +67,15 @@ func Service(in Input) Output {
 		t.fit()
 	}
 	if out.Why = t.unprogrammable(out.Group.Name); out.Why == "" {
-		t.ports(&out.Group)
+		for _, four := range []bool{true, false} {
+			if !slices.ContainsFunc(t.vips, func(a netip.Addr) bool { return a.Is4() == four }) {
+				continue
+			}
+			g := t.group(out.Group.Name, four)
+			out.Groups = append(out.Groups, g)
+			out.Group.VIPs, out.Group.Services, out.Group.Pools = append(out.Group.VIPs, g.VIPs...), append(out.Group.Services, g.Services...), append(out.Group.Pools, g.Pools...)
+		}
+		byName(&out.Group)
 		out.Programmable = true
 	}
 	out.Problems, out.PortErrors = t.problems, t.portErrors
@@ -160,31 +171,33 @@ func (t *translation) fit() {
 	}
 }
 
-// ports translates each port of the Service for each VIP.
-func (t *translation) ports(g *model.Group) {
-	if t.Options.FailAction != "" && t.Options.FailAction != model.FailDrop {
-		for _, a := range t.vips {
+// GroupName is the name of the group of an object's VIPs of one family.
+func GroupName(key kube.Key, family corev1.IPFamily) string {
+	return key.Group() + "/" + familyName(family != corev1.IPv6Protocol)
+}
+
+// group translates each port of the Service for each VIP of a family. All names begin
+// with name.
+func (t *translation) group(name string, four bool) model.Group {
+	g := model.Group{Name: name + "/" + familyName(four)}
+	for _, vip := range t.vips {
+		if vip.Is4() == four && t.Options.FailAction != "" && t.Options.FailAction != model.FailDrop {
 			v := model.DefaultVIP()
-			v.Address, v.FailAction = a, t.Options.FailAction
+			v.Address, v.FailAction = vip, t.Options.FailAction
 			g.VIPs = append(g.VIPs, v)
 		}
 	}
-	has := map[bool]bool{t.vips[0].Is4(): true, t.vips[len(t.vips)-1].Is4(): true} // sorted: IPv4 first
 	for _, port := range t.served {
-		for _, four := range []bool{true, false} {
-			if !has[four] {
-				continue
-			}
-			pool := t.pool(g.Name+"/"+port.label+"/"+familyName(four), port.ServicePort, four)
-			g.Pools = append(g.Pools, pool)
-			for _, vip := range t.vips {
-				if vip.Is4() == four {
-					g.Services = append(g.Services, t.service(g.Name+"/"+port.label+"/"+vip.String(), vip, port, pool.Name))
-				}
+		pool := t.pool(name+"/"+port.label+"/"+familyName(four), port.ServicePort, four)
+		g.Pools = append(g.Pools, pool)
+		for _, vip := range t.vips {
+			if vip.Is4() == four {
+				g.Services = append(g.Services, t.service(name+"/"+port.label+"/"+vip.String(), vip, port, pool.Name))
 			}
 		}
 	}
-	byName(g)
+	byName(&g)
+	return g
 }
 
 // byName makes the order of a group's parts that of their names, whatever order

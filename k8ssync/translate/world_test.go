@@ -132,26 +132,45 @@ func run(t testing.TB, in Input) Output {
 
 func valid(t testing.TB, out *Output) {
 	t.Helper()
+	all := 0
+	for i := range out.Groups {
+		g := &out.Groups[i]
+		validGroup(t, g, out.Key)
+		for _, s := range g.Services {
+			all++
+			if g.Name != GroupName(out.Key, corev1.IPFamily(map[bool]string{true: "IPv4", false: "IPv6"}[s.VIP.Is4()])) {
+				t.Errorf("service %q is in group %q", s.Name, g.Name)
+			}
+		}
+	}
+	validGroup(t, &out.Group, out.Key)
+	if all != len(out.Group.Services) {
+		t.Errorf("%d services in groups, %d in all", all, len(out.Group.Services))
+	}
+	if out.Programmable == (out.Why != "") || out.Programmable != (all > 0) {
+		t.Errorf("programmable %v with %d services: %q", out.Programmable, all, out.Why)
+	}
+}
+
+func validGroup(t testing.TB, g *model.Group, key kube.Key) {
+	t.Helper()
 	state := &model.State{
-		VIPs: out.Group.VIPs, Services: out.Group.Services, Pools: out.Group.Pools,
+		VIPs: g.VIPs, Services: g.Services, Pools: g.Pools,
 		SNATs:  []model.SNAT{{Address: netip.MustParseAddr("240.1.2.3")}, {Address: netip.MustParseAddr("fdff:ffff::1")}},
 		Tunnel: model.Tunnel{Source4: netip.MustParseAddr("240.1.2.4"), Source6: netip.MustParseAddr("fdff:ffff::2")},
 	}
 	for _, err := range model.Validate(state) {
 		t.Errorf("the group is not valid: %v", err)
 	}
-	for _, s := range out.Group.Services {
-		if !strings.HasPrefix(s.Name, out.Group.Name+"/") {
-			t.Errorf("service %q is not of group %q", s.Name, out.Group.Name)
+	for _, s := range g.Services {
+		if !strings.HasPrefix(s.Name, key.Group()+"/") {
+			t.Errorf("service %q is not of group %q", s.Name, g.Name)
 		}
 	}
-	for _, p := range out.Group.Pools {
-		if !strings.HasPrefix(p.Name, out.Group.Name+"/") {
-			t.Errorf("pool %q is not of group %q", p.Name, out.Group.Name)
+	for _, p := range g.Pools {
+		if !strings.HasPrefix(p.Name, key.Group()+"/") {
+			t.Errorf("pool %q is not of group %q", p.Name, g.Name)
 		}
-	}
-	if out.Programmable == (out.Why != "") || out.Programmable != (len(out.Group.Services) > 0) {
-		t.Errorf("programmable %v with %d services: %q", out.Programmable, len(out.Group.Services), out.Why)
 	}
 }
 
