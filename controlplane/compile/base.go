@@ -11,15 +11,16 @@ import (
 
 // baseTable makes a pool's base out of its shares: the same table as on every
 // node with these shares, with entries that are this pool's members. Where the
-// shares are the pool's own, so is the table. The members are prepared.
-func (p *prepared) baseTable(shares []model.Share, tables *maglev.Cache, seed [2]uint64) (*maglev.Table, error) {
+// shares are the pool's own, so is the table, unless that refuses some: a base is for
+// flows that were not refused. The members are prepared.
+func (p *prepared) baseTable(shares []model.Share, refuses bool, tables *maglev.Cache, seed [2]uint64) (*maglev.Table, error) {
 	if !slices.ContainsFunc(shares, func(s model.Share) bool { return s.Weight > 0 && s.Withheld < maglev.FullShare }) {
 		return nil, nil
 	}
 	// In the order of members: tables are made of lists.
 	shares = slices.Clone(shares)
 	slices.SortFunc(shares, func(a, b model.Share) int { return a.Endpoint.Compare(b.Endpoint) })
-	if p.table != nil && p.current(shares) {
+	if p.table != nil && !refuses && p.current(shares) {
 		return p.table, nil
 	}
 	index := make(map[netip.AddrPort]uint16, len(p.members))

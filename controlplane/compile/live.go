@@ -333,6 +333,7 @@ func (l *Live) restate(t *transaction, pools []PoolChange, touched *[]uint32) er
 			}
 			set(t, &l.total, l.total+len(change.Pool.Backends)-len(before.Backends))
 			set(t, &before.Backends, change.Pool.Backends)
+			set(t, &before.Refused, change.Pool.Refused)
 			set(t, &before.Base, change.Pool.Base)
 			set(t, &before.Also, change.Pool.Also)
 		case len(change.Pool.Backends) > 0:

@@ -63,8 +63,12 @@ func describe(s *fib.Snapshot) string {
 		for _, slot := range s.Members(p) {
 			fmt.Fprintf(&members, " %#x", uint32(s.Backend(slot).ID))
 		}
-		for n := range s.Table(p) {
-			fmt.Fprintf(&table, " %x", uint32(s.Backend(s.Members(p)[s.Table(p)[n]]).ID))
+		for _, n := range s.Table(p) {
+			if n == fib.NoMember {
+				table.WriteString(" -")
+				continue
+			}
+			fmt.Fprintf(&table, " %x", uint32(s.Backend(s.Members(p)[n]).ID))
 		}
 		table.WriteString(" base")
 		for _, n := range s.BaseTable(p) {
@@ -185,7 +189,7 @@ func (h *history) random() *Change {
 			continue
 		}
 		before := p.Backends
-		p.Backends = nil
+		p.Backends, p.Refused = nil, max(0, r.IntN(8)-5)
 		for _, n := range r.Perm(12)[:r.IntN(10)] {
 			a := netip.AddrFrom4([4]byte{198, 18, 3, byte(n + 1)})
 			if i%2 == 1 {

@@ -42,7 +42,7 @@ func (l *Live) rebuildPool(t *transaction, i uint32, fresh func() (uint32, error
 	list := poolList{name: p.name, draining: p.draining}
 	if p.state >= 0 {
 		state := &l.state.Pools[p.state]
-		list.backends, list.base, list.also = state.Backends, state.Base, state.Also
+		list.backends, list.base, list.also, list.refused = state.Backends, state.Base, state.Also, state.Refused
 	}
 	l.scratch.prepare(&list, &l.ways, l.tables, l.state.HashSeed)
 	if l.scratch.err != nil {

@@ -33,7 +33,7 @@ func randomState(r *rand.Rand) (*model.State, *model.Observations) {
 		NextHops:   make(map[netip.Addr]model.NextHop),
 	}
 	for i := range r.IntN(6) {
-		p := model.Pool{Name: fmt.Sprintf("pool-%d", i)}
+		p := model.Pool{Name: fmt.Sprintf("pool-%d", i), Refused: max(0, r.IntN(8)-5)}
 		for _, n := range r.Perm(8)[:r.IntN(8)] {
 			address := four(3, n)
 			if i%2 == 1 {
@@ -171,15 +171,17 @@ func checkService(t *testing.T, state *model.State, s *fib.Snapshot, vip netip.A
 }
 
 // checkPicks: only backends of the service's pool that are up and have weight
-// are ever chosen, and there is a choice exactly when the pool has one.
+// are ever chosen, and there is a choice exactly when the pool has one, unless it
+// refuses a share.
 func checkPicks(t *testing.T, r *rand.Rand, state *model.State, obs *model.Observations, s *fib.Snapshot, svc *model.Service, record *fib.Service) {
 	t.Helper()
 	p := s.Pool(record.Pool)
-	eligible := make(map[netip.AddrPort]bool)
+	eligible, refuses := make(map[netip.AddrPort]bool), false
 	for _, pool := range state.Pools {
 		if pool.Name != s.Name(p.Name) {
 			continue
 		}
+		refuses = pool.Refused > 0
 		for _, b := range pool.Backends {
 			if b.Weight > 0 && !b.Serving.Down && b.Serving.Withheld < 1000 {
 				eligible[b.Endpoint()] = true
@@ -189,7 +191,7 @@ func checkPicks(t *testing.T, r *rand.Rand, state *model.State, obs *model.Obser
 	for range 20 {
 		slot := s.Pick(p, r.Uint64())
 		if slot == fib.NoIndex {
-			if len(eligible) > 0 {
+			if len(eligible) > 0 && !refuses {
 				t.Fatalf("pool %s has %d backends to choose and none is chosen", svc.Pool, len(eligible))
 			}
 			continue

@@ -29,7 +29,7 @@ func (c *compiler) pools() error {
 	for i := range c.state.Pools {
 		p := &c.state.Pools[i]
 		backends += len(p.Backends)
-		c.lists = append(c.lists, poolList{name: p.Name, backends: p.Backends, draining: draining[p.Name], base: p.Base, also: p.Also, stated: true})
+		c.lists = append(c.lists, poolList{name: p.Name, backends: p.Backends, draining: draining[p.Name], base: p.Base, also: p.Also, refused: p.Refused, stated: true})
 		c.poolIndex[p.Name] = uint32(i)
 	}
 	for _, name := range order {
@@ -92,6 +92,7 @@ type poolList struct {
 	name               string
 	backends, draining []model.Backend
 	base, also         []model.Share
+	refused            int  // the weight of nobody
 	stated             bool // the state has the pool; otherwise its backends only drain
 }
 
@@ -154,14 +155,33 @@ func (p *prepared) prepare(list *poolList, w *ways, tables *maglev.Cache, seed [
 	}
 	p.table, p.err = nil, nil
 	if slices.ContainsFunc(p.members, func(m member) bool { return m.chosen() }) {
-		p.table, p.err = tables.Table(p.tableInput(), seed)
+		p.table, p.err = p.ownTable(list.refused, tables, seed)
 	}
 	if p.base = nil; p.err == nil {
-		p.base, p.err = p.baseTable(list.base, tables, seed)
+		p.base, p.err = p.baseTable(list.base, list.refused > 0, tables, seed)
 	}
 	if p.also = nil; p.err == nil {
-		p.also, p.err = p.baseTable(list.also, tables, seed)
+		p.also, p.err = p.baseTable(list.also, list.refused > 0, tables, seed)
 	}
+}
+
+// refusedName is what the share that is refused is called in a table: as no endpoint
+// is.
+const refusedName = "refused"
+
+// ownTable makes the pool's table. What is refused has a part in it like a backend,
+// with entries that are no member.
+func (p *prepared) ownTable(refused int, tables *maglev.Cache, seed [2]uint64) (*maglev.Table, error) {
+	input := p.tableInput()
+	if refused == 0 {
+		return tables.Table(input, seed)
+	}
+	mapping := make([]uint16, len(input), len(input)+1)
+	for i := range mapping {
+		mapping[i] = uint16(i)
+	}
+	input = append(slices.Clip(input), maglev.Member{Name: refusedName, Weight: refused})
+	return tables.Mapped(input, append(mapping, fib.NoMember), seed)
 }
 
 // tableInput is what the pool's Maglev table is made of: the names of the

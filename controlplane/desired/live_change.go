@@ -213,7 +213,7 @@ func (w *whole) setBackends(now *live, set []*liveGroup, remove []string) (only 
 }
 
 // sameFrame reports whether two groups differ in nothing but the backends of their
-// pools.
+// pools, and what these refuse.
 func sameFrame(a, b *model.Group) bool {
 	return slices.Equal(a.VIPs, b.VIPs) &&
 		slices.EqualFunc(a.Services, b.Services, func(a, b model.Service) bool { return a.Equal(&b) }) &&
@@ -224,7 +224,7 @@ func sameFrame(a, b *model.Group) bool {
 
 // sameGroup reports whether two groups want the same.
 func sameGroup(a, b *model.Group) bool {
-	return sameFrame(a, b) && slices.EqualFunc(a.Pools, b.Pools, func(a, b model.Pool) bool { return slices.Equal(a.Backends, b.Backends) })
+	return sameFrame(a, b) && slices.EqualFunc(a.Pools, b.Pools, func(a, b model.Pool) bool { return slices.Equal(a.Backends, b.Backends) && a.Refused == b.Refused })
 }
 
 // keys are those of all groups, in force and waiting.

@@ -10,9 +10,10 @@ func (s *Service) Equal(o *Service) bool {
 }
 
 // Serves reports whether two pools have the same backends, which serve the same
-// way, and the same bases: whether the data path sees any difference.
+// way, refuse as much, and have the same bases: whether the data path sees any
+// difference.
 func (p *Pool) Serves(o *Pool) bool {
-	return slices.Equal(p.Backends, o.Backends) && slices.Equal(p.Base, o.Base) && slices.Equal(p.Also, o.Also)
+	return slices.Equal(p.Backends, o.Backends) && p.Refused == o.Refused && slices.Equal(p.Base, o.Base) && slices.Equal(p.Also, o.Also)
 }
 
 // EqualButPools reports whether two states are the same but for their pools.

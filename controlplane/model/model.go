@@ -133,6 +133,11 @@ type Pool struct {
 	Name     string
 	Backends []Backend
 
+	// Refused is the weight of nobody: of new flows, what is due to it among the
+	// backends' weights is refused, as all are when there is no backend. 0 to
+	// MaxWeight.
+	Refused int `json:",omitempty"`
+
 	// Base is what the pool's base table is made of: the shares by which packets
 	// are sent whose flow no record tells of, the same on every node of a
 	// cluster. Sources declare none. Empty: there is no such table.

@@ -33,6 +33,12 @@ func (v *validator) poolSize(i int, p *Pool) {
 	if len(p.Backends) > MaxPoolBackends {
 		v.report(KindPool, i, -1, "backend", "pool %q has %d backends; it may have %d", p.Name, len(p.Backends), MaxPoolBackends)
 	}
+	switch {
+	case p.Refused < 0 || p.Refused > MaxWeight:
+		v.report(KindPool, i, -1, "refused", "pool %q refuses a share of weight %d; it must be 0 to %d", p.Name, p.Refused, MaxWeight)
+	case p.Refused > 0 && len(p.Backends) == MaxPoolBackends:
+		v.report(KindPool, i, -1, "refused", "pool %q has %d backends; one that refuses a share may have %d", p.Name, len(p.Backends), MaxPoolBackends-1)
+	}
 }
 
 func (v *validator) backends(i int, p *Pool) {

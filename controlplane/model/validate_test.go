@@ -95,6 +95,16 @@ func TestValidate(t *testing.T) {
 			}
 			s.Pools = append(s.Pools, p)
 		}, []string{`pool[3].backend: pool "large" has 65536 backends; it may have 65535`}},
+		{"pool refuses less than nothing", func(s *State) { s.Pools[0].Refused = -1 }, []string{`pool[0].refused: pool "web" refuses a share of weight -1; it must be 0 to 65535`}},
+		{"pool refuses too much", func(s *State) { s.Pools[0].Refused = 65536 }, []string{`pool[0].refused: pool "web" refuses a share of weight 65536; it must be 0 to 65535`}},
+		{"pool refuses a share", func(s *State) { s.Pools[0].Refused = 65535 }, nil},
+		{"pool too large to refuse a share", func(s *State) {
+			p := Pool{Name: "large", Refused: 1}
+			for i := range MaxPoolBackends {
+				p.Backends = append(p.Backends, Backend{Address: netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})})
+			}
+			s.Pools = append(s.Pools, p)
+		}, []string{`pool[3].refused: pool "large" has 65535 backends; one that refuses a share may have 65534`}},
 		{"backend twice", func(s *State) { s.Pools[0].Backends[1] = s.Pools[0].Backends[0] }, []string{`pool[0].backend[1].address: pool "web": backend 198.18.10.1:8080 is listed twice`}},
 		{"backend at two ports", func(s *State) { s.Pools[0].Backends[1].Address = ip("198.18.10.1"); s.Pools[0].Backends[1].Port = 8081 }, nil},
 		{"backend weight", func(s *State) { s.Pools[0].Backends[0].Weight, s.Pools[0].Backends[1].Weight = -1, 65536 }, []string{

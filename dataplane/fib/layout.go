@@ -169,7 +169,8 @@ type Pool struct {
 	AlsoSize    uint32 // a prime; 0 when there is none
 }
 
-// NoMember is the entry of a base for a backend that the pool no longer has.
+// NoMember is the entry of a table for flows that are refused, and that of a base
+// for a backend that the pool no longer has.
 const NoMember = 65535
 
 // Backend flags.

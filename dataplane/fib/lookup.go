@@ -115,13 +115,17 @@ func (s *Snapshot) TableSlot(p *Pool, hash uint64) uint32 {
 }
 
 // Pick is the slot of the backend that the pool's Maglev table has for a hash,
-// or NoIndex when the pool has no backend to choose.
+// or NoIndex when the pool has no backend to choose, or refuses flows of the hash.
 func (s *Snapshot) Pick(p *Pool, hash uint64) uint32 {
 	slot := s.TableSlot(p, hash)
 	if slot == NoIndex {
 		return NoIndex
 	}
-	return s.members[p.Members+uint32(s.tables[p.Table+slot])]
+	member := s.tables[p.Table+slot]
+	if member == NoMember {
+		return NoIndex
+	}
+	return s.members[p.Members+uint32(member)]
 }
 
 // PickBase is the slot of the backend that the pool's base has for a hash. It is
@@ -249,8 +253,8 @@ func (s *Snapshot) Members(p *Pool) []uint32 {
 	return s.members[p.Members : p.Members+p.MemberCount]
 }
 
-// Table is the pool's Maglev table: for each slot an index into Members. It is
-// empty when the pool has no backend to choose.
+// Table is the pool's Maglev table: for each slot an index into Members, or NoMember
+// where flows are refused. It is empty when the pool has no backend to choose.
 func (s *Snapshot) Table(p *Pool) []uint16 { return s.tables[p.Table : p.Table+p.TableSize] }
 
 // BaseTable is the pool's base: for each slot an index into Members, or NoMember.

@@ -140,10 +140,10 @@ func TestOpenRefusesRecords(t *testing.T) {
 			p.Base, p.BaseSize = 0, 5
 		}, "slot 1 of the base of pool 1 has member 1 of 1"},
 		{func(b []byte) {
-			sectionOf[uint16](b, secTables)[5] = NoMember
+			sectionOf[uint16](b, secTables)[5] = NoMember - 1
 			p := &sectionOf[Pool](b, secPools)[1]
 			p.Base, p.BaseSize = 5, 2
-		}, "slot 0 of the table of pool 1 has member 65535 of 1"},
+		}, "slot 0 of the table of pool 1 has member 65534 of 1"},
 		{func(b []byte) { sectionOf[uint16](b, secTables)[3] = 2 }, "slot 3 of the table of pool 0 has member 2 of 2"},
 		{func(b []byte) {
 			p := sectionOf[Pool](b, secPools)

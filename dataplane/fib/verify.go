@@ -272,7 +272,7 @@ func (s *Snapshot) verifyEntries(u *tableUse) error {
 		what = "base"
 	}
 	for at, member := range s.tables[u.first:u.end()] {
-		if uint32(member) >= u.members && !(u.base && member == NoMember) {
+		if uint32(member) >= u.members && member != NoMember {
 			return fmt.Errorf("slot %d of the %s of pool %d has member %d of %d", at, what, u.pool, member, u.members)
 		}
 	}

@@ -119,11 +119,11 @@ func (p *Plan) pool(g *gateway, a *attached, v4 bool) (pool model.Pool, problems
 		check := *c
 		pool.Check = &check
 	}
-	pool.Backends, _ = share(portions, lost)
-	if n := len(pool.Backends); n > model.MaxPoolBackends {
+	pool.Backends, pool.Refused = share(portions, lost)
+	if n := len(pool.Backends); n >= model.MaxPoolBackends {
 		problems = append(problems, kube.Problem{Severity: kube.Warning, Reason: "TooManyEndpoints",
-			Message: fmt.Sprintf("%s has %d endpoints; %d are used", r.key, n, model.MaxPoolBackends)})
-		pool.Backends = pool.Backends[:model.MaxPoolBackends]
+			Message: fmt.Sprintf("%s has %d endpoints; %d are used", r.key, n, model.MaxPoolBackends-1)})
+		pool.Backends = pool.Backends[:model.MaxPoolBackends-1]
 	}
 	distinct(pool.Backends)
 	return pool, problems

@@ -64,6 +64,28 @@ func TestGroup(t *testing.T) {
 	}
 }
 
+// TestGroupRefuses: what is due to references that cannot be followed, and to
+// Services without endpoints, is refused.
+func TestGroupRefuses(t *testing.T) {
+	w := newWorld(t, webService,
+		`{apiVersion: v1, kind: Service, metadata: {namespace: default, name: empty}, spec: {ports: [{port: 80}]}}`,
+		`{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {namespace: default, name: gw}, spec: {gatewayClassName: fairlead, listeners: [{name: tcp, protocol: TCP, port: 80}, {name: udp, protocol: UDP, port: 53}]}, status: {addresses: [{value: 192.0.2.1}]}}`,
+		`{apiVersion: gateway.networking.k8s.io/v1, kind: TCPRoute, metadata: {namespace: default, name: r}, spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: web, port: 80, weight: 2}, {name: missing, port: 80, weight: 6}, {name: empty, port: 80, weight: 2}, {name: web, port: 99, weight: 0}]}]}}`,
+		`{apiVersion: gateway.networking.k8s.io/v1, kind: UDPRoute, metadata: {namespace: default, name: r}, spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: missing, port: 53}]}]}}`)
+	w.serve("default/web", 80, "198.18.1.1:8080", "198.18.1.2:8080")
+	g, _, _ := Resolve(w.in).Group(gwKey("default/gw"))
+	valid(t, g)
+	if len(g.Pools) != 2 || len(g.Services) != 2 {
+		t.Fatalf("group %+v", g)
+	}
+	if p := g.Pools[0]; p.Refused != 8 || len(p.Backends) != 2 || p.Backends[0].Weight != 1 || p.Backends[1].Weight != 1 {
+		t.Errorf("pool %+v, want two backends of weight 1 and 8 refused", p)
+	}
+	if p := g.Pools[1]; p.Refused != 1 || len(p.Backends) != 0 {
+		t.Errorf("pool %+v, want nothing but what is refused", p)
+	}
+}
+
 // TestGroupOfNothing: Gateways that put nothing in force.
 func TestGroupOfNothing(t *testing.T) {
 	for name, gw := range map[string]string{

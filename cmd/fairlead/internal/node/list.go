@@ -268,7 +268,9 @@ func (v *view) backends(pool *fib.Pool, active *FlowCounts) []api.Backend {
 	share := make([]int, pool.MemberCount)
 	table := snap.Table(pool)
 	for _, member := range table {
-		share[member]++
+		if member != fib.NoMember {
+			share[member]++
+		}
 	}
 	out := make([]api.Backend, 0, len(share))
 	for i, slot := range snap.Members(pool) {
