@@ -19,6 +19,7 @@ func (s *Sync) newElection() (*election.Election, error) {
 	return election.New(election.Config{
 		Client: client, Namespace: s.cfg.Settings.LeaseNamespace, Name: s.cfg.Settings.LeaseName, Node: s.cfg.Fellows.Self(),
 		Preferred: func() string { return report.Candidate(s.cfg.Fellows, lease) },
+		Gone:      report.GoneOf(s.cfg.Fellows),
 		Watch:     s.cfg.Fellows.Watch,
 		Log:       s.log,
 	})

@@ -40,7 +40,8 @@ type Config struct {
 	// rounds then. "": anybody. nil: anybody, always.
 	Preferred func() string
 	// Gone reports whether a node is known not to run any more. Its Lease is free
-	// as soon as it misses a renewal. nil: nothing is known of any.
+	// as soon as it misses a renewal, and so is that of a process that ran on this
+	// node before. nil: nothing is known of any.
 	Gone func(node string) bool
 	// Watch has f called when the answers of Preferred or Gone may have changed;
 	// nil: never.
@@ -275,10 +276,10 @@ func (e *Election) may() bool {
 	seen, age := e.seen, time.Since(e.since)
 	e.mu.Unlock()
 	free := seen.holder == "" || age > seen.lasts
-	if !free && e.cfg.Gone != nil && age > e.cfg.Retry*3/2 {
+	if node := nodeOf(seen.holder); !free && age > e.cfg.Retry*3/2 {
 		// A node that is cut off from the others and not from the API server
-		// renews, and keeps it.
-		free = e.cfg.Gone(nodeOf(seen.holder))
+		// renews, and keeps it; so does another process on this node.
+		free = node == e.cfg.Node || e.cfg.Gone != nil && e.cfg.Gone(node)
 	}
 	now := time.Now()
 	e.mu.Lock()

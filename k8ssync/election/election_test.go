@@ -223,6 +223,17 @@ func TestNodesOfOneName(t *testing.T) {
 	}
 }
 
+// A process that has been killed is followed by the next one on its node before
+// its Lease ends.
+func TestNodeThatCameBackFollowsItself(t *testing.T) {
+	ns, s := namespace(t), newStage()
+	a := stand(t, s, ns, "a", long)
+	eventually(t, "a leads", func() bool { return a.Status().Leading })
+	a.cut.set(true)
+	b := stand(t, s, ns, "a", long)
+	eventually(t, "the next one leads", func() bool { return b.Status().Leading })
+}
+
 // What clock the holder of a Lease goes by does not matter: others count from when
 // they saw it renewed.
 func TestClocksThatDiffer(t *testing.T) {

@@ -22,6 +22,21 @@ func First(what string, names []string) string {
 	return first
 }
 
+// Gone is what Fellows have besides that know of nodes which do not run any more.
+type Gone interface {
+	// Gone reports whether a node is known to be dead, or to have left.
+	Gone(name string) bool
+}
+
+// GoneOf reports whether a node is known not to run any more. It is nil when these
+// fellows know of none.
+func GoneOf(fellows kube.Fellows) func(name string) bool {
+	if g, is := fellows.(Gone); is {
+		return g.Gone
+	}
+	return nil
+}
+
 // Candidate is the node that should stand for a Lease: the first of those that the
 // API server answers. It is "" when there is none, as far as this node knows.
 func Candidate(fellows kube.Fellows, lease string) string {

@@ -31,7 +31,8 @@ type clustered struct {
 	streams *peer.Peers
 	shared  *store.Store
 
-	view *clusterview.View // nil before it is made
+	view    *clusterview.View // nil before it is made
+	fellows *clusterFellows   // nil: the node follows no Kubernetes
 
 	rooms  []clusterRoom
 	join   func(context.Context) error // begins to speak with the other nodes
@@ -57,6 +58,7 @@ var clusterRooms = []func(*Node) (clusterRoom, error){
 	openOwner,
 	openApply,
 	openClusterFlows,
+	openClusterKubernetes,
 	openClusterView, // the last
 }
 
