@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
 	"k8s.io/client-go/kubernetes"
 
 	"fairlead/perf/lab"
@@ -130,12 +131,18 @@ func (c *Cluster) start(ctx context.Context, cfg ClusterConfig) (err error) {
 		return err
 	}
 	c.running.Go(func() { c.watchPods(c.life) })
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	nodes, ctx := errgroup.WithContext(ctx)
 	for _, n := range c.Nodes {
-		if err := n.start(ctx, cfg.KubeProxy); err != nil {
-			return fmt.Errorf("node %s: %w", n.Name, err)
-		}
+		nodes.Go(func() error {
+			if err := n.start(ctx, cfg.KubeProxy); err != nil {
+				return fmt.Errorf("node %s: %w", n.Name, err)
+			}
+			return nil
+		})
 	}
-	return nil
+	return nodes.Wait()
 }
 
 // controlHost makes the host of the control plane on the rack's segment.
