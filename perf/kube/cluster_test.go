@@ -107,6 +107,18 @@ func TestCluster(t *testing.T) {
 	for name := range pods {
 		one = name
 	}
+	t.Run("kubectl exec and logs", func(t *testing.T) {
+		out, err := c.Kubectl(ctx, "exec", one, "--", "/bin/sh", "-c", "hostname; exit 0")
+		if err != nil || out != one+"\n" {
+			t.Errorf("exec prints %q, %v", out, err)
+		}
+		if _, err := c.Kubectl(ctx, "exec", one, "--", "/bin/sh", "-c", "exit 7"); err == nil || !strings.Contains(err.Error(), "command terminated with exit code 7") {
+			t.Errorf("exec of what fails: %v", err)
+		}
+		if out, err := c.Kubectl(ctx, "logs", one); err != nil || out != "serving as "+one+"\n" {
+			t.Errorf("logs print %q, %v", out, err)
+		}
+	})
 	t.Run("unready and ready", func(t *testing.T) {
 		tell(t, c, pods[one], "/unready")
 		if left := ready(t, c, "web", 2); left[one].IsValid() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"sync"
 	"syscall"
@@ -86,10 +87,7 @@ func (c *container) start() (*lab.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	command := c.image.command(c.spec, environment.expand)
-	cmd := exec.Command(c.worker.kubelet.node.cluster.podBin, append([]string{"run", "-hostname", hostname(pod, c.worker.kubelet.node), "--"}, command...)...)
-	cmd.Env = environment.list()
-	cmd.Dir = "/"
+	cmd := c.command(c.image.command(c.spec, environment.expand), environment)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.worker.terminating.Err(); err != nil {
@@ -212,4 +210,41 @@ func (c *container) crash() error {
 		return p.Kill()
 	}
 	return nil
+}
+
+// exec runs a command beside the container's process.
+func (c *container) exec(ctx context.Context, command []string, in io.Reader, out, complaints io.Writer) error {
+	host, err := c.worker.host()
+	if err != nil {
+		return err
+	}
+	environment, err := c.worker.environment(ctx, c.worker.object(), c.spec)
+	if err != nil {
+		return err
+	}
+	cmd := c.command(c.image.command(&core.Container{Command: command}, func(s string) string { return s }), environment)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, complaints
+	// What the command leaves behind may keep its outputs open.
+	cmd.WaitDelay = time.Second
+	p, err := host.Start(cmd)
+	if err != nil {
+		return err
+	}
+	err = p.Wait(ctx)
+	if ctx.Err() != nil {
+		return errors.Join(err, p.Kill())
+	}
+	if errors.Is(err, exec.ErrWaitDelay) {
+		return nil // the command has ended, and its input has not
+	}
+	return err
+}
+
+// command is a process of the pod.
+func (c *container) command(command []string, environment *environment) *exec.Cmd {
+	node := c.worker.kubelet.node
+	cmd := exec.Command(node.cluster.podBin, append([]string{"run", "-hostname", hostname(c.worker.object(), node), "--"}, command...)...)
+	cmd.Env = environment.list()
+	cmd.Dir = "/"
+	return cmd
 }

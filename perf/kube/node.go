@@ -61,6 +61,9 @@ func (n *Node) start(ctx context.Context, proxy bool) error {
 	if err := n.register(ctx); err != nil {
 		return err
 	}
+	if err := n.serve(n.cluster.life); err != nil {
+		return err
+	}
 	if proxy {
 		if err := n.startProxy(ctx); err != nil {
 			return err

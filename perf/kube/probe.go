@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os/exec"
 	"strconv"
 	"sync"
 	"time"
@@ -109,7 +108,7 @@ func (c *container) attempt(ctx context.Context, probe *core.Probe) error {
 	case h.TCPSocket != nil:
 		return c.dial(ctx, h.TCPSocket.Host, h.TCPSocket.Port)
 	case h.Exec != nil:
-		return c.exec(ctx, h.Exec.Command)
+		return c.exec(ctx, h.Exec.Command, nil, io.Discard, io.Discard)
 	}
 	return errors.New("the lab knows no such probe")
 }
@@ -122,7 +121,7 @@ func (c *container) hook(ctx context.Context, h *core.LifecycleHandler) error {
 	case h.TCPSocket != nil:
 		return c.dial(ctx, h.TCPSocket.Host, h.TCPSocket.Port)
 	case h.Exec != nil:
-		return c.exec(ctx, h.Exec.Command)
+		return c.exec(ctx, h.Exec.Command, nil, io.Discard, io.Discard)
 	case h.Sleep != nil:
 		pause(ctx, time.Duration(h.Sleep.Seconds)*time.Second)
 	}
@@ -171,32 +170,6 @@ func (c *container) dial(ctx context.Context, host string, port intstr.IntOrStri
 		return err
 	}
 	return conn.Close()
-}
-
-// exec runs a command beside the container's process.
-func (c *container) exec(ctx context.Context, command []string) error {
-	host, err := c.worker.host()
-	if err != nil {
-		return err
-	}
-	pod := c.worker.object()
-	environment, err := c.worker.environment(ctx, pod, c.spec)
-	if err != nil {
-		return err
-	}
-	command = c.image.command(&core.Container{Command: command}, func(s string) string { return s })
-	cmd := exec.Command(c.worker.kubelet.node.cluster.podBin, append([]string{"run", "-hostname", hostname(pod, c.worker.kubelet.node), "--"}, command...)...)
-	cmd.Env = environment.list()
-	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard
-	p, err := host.Start(cmd)
-	if err != nil {
-		return err
-	}
-	err = p.Wait(ctx)
-	if ctx.Err() != nil {
-		return errors.Join(err, p.Kill())
-	}
-	return err
 }
 
 // address is that of a port of the container, by number or by name.

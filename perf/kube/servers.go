@@ -57,6 +57,7 @@ func (c *ControlPlane) apiFlags() []string {
 		"--service-cluster-ip-range=" + Services4.String() + "," + Services6.String(),
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-account-key-file=" + c.path("accounts.key"),
 		"--service-account-signing-key-file=" + c.path("accounts.key"),
+		"--kubelet-preferred-address-types=InternalIP", "--kubelet-certificate-authority=" + c.path("ca.crt"),
 		"--allow-privileged", // pods on the host's network say so in the manifests of many
 	}
 	if c.cfg.NodePorts != "" {
