@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,27 +48,27 @@ spec:
   ports: [{name: http, port: 80, targetPort: http, nodePort: 30080}]
 `
 
-// ready waits until so many endpoints of a family are ready, and returns their
-// addresses by pod.
-func ready(t *testing.T, c *Cluster, service string, n int) map[string]netip.Addr {
+// ready waits until so many endpoints are ready and others are not, and returns
+// their IPv4 addresses by pod.
+func ready(t *testing.T, c *Cluster, service string, n int, not ...string) map[string]netip.Addr {
 	t.Helper()
 	var all map[string]netip.Addr
 	eventually(t, func(ctx context.Context) error {
-		slices, err := c.Client().DiscoveryV1().EndpointSlices("default").List(ctx, meta.ListOptions{LabelSelector: discovery.LabelServiceName + "=" + service})
+		found, err := c.Client().DiscoveryV1().EndpointSlices("default").List(ctx, meta.ListOptions{LabelSelector: discovery.LabelServiceName + "=" + service})
 		if err != nil {
 			return err
 		}
 		all = map[string]netip.Addr{}
-		for _, s := range slices.Items {
+		for _, s := range found.Items {
 			for _, e := range s.Endpoints {
 				if s.AddressType == discovery.AddressTypeIPv4 && *e.Conditions.Ready {
 					all[e.TargetRef.Name] = netip.MustParseAddr(e.Addresses[0])
 				}
 			}
 		}
-		if len(all) != n {
+		if len(all) != n || slices.ContainsFunc(not, func(name string) bool { return all[name].IsValid() }) {
 			pods, err := c.Kubectl(ctx, "get", "pods", "-o", "wide")
-			return fmt.Errorf("ready endpoints of %s: %v, want %d; %w\n%s", service, all, n, err, pods)
+			return fmt.Errorf("ready endpoints of %s: %v, want %d without %v; %w\n%s", service, all, n, not, err, pods)
 		}
 		return nil
 	})
@@ -121,9 +123,7 @@ func TestCluster(t *testing.T) {
 	})
 	t.Run("unready and ready", func(t *testing.T) {
 		tell(t, c, pods[one], "/unready")
-		if left := ready(t, c, "web", 2); left[one].IsValid() {
-			t.Errorf("ready endpoints %v, with %s", left, one)
-		}
+		ready(t, c, "web", 2, one)
 		tell(t, c, pods[one], "/ready")
 		ready(t, c, "web", 3)
 	})
@@ -153,9 +153,7 @@ func TestCluster(t *testing.T) {
 			t.Fatal(err)
 		}
 		// The pod serves the connection it has while another takes its place.
-		if left := ready(t, c, "web", 3); left[one].IsValid() {
-			t.Errorf("ready endpoints %v, with %s", left, one)
-		}
+		ready(t, c, "web", 3, one)
 		if _, err := c.PodHost("default", one); err != nil {
 			t.Error(err)
 		}
@@ -178,11 +176,7 @@ func TestCluster(t *testing.T) {
 		if _, err := c.Kubectl(ctx, "rollout", "status", "deployment/web", "--timeout=60s"); err != nil {
 			t.Fatal(err)
 		}
-		for name := range ready(t, c, "web", 3) {
-			if before[name].IsValid() {
-				t.Errorf("%s is of before the update", name)
-			}
-		}
+		ready(t, c, "web", 3, slices.Collect(maps.Keys(before))...)
 	})
 	t.Run("node failure", func(t *testing.T) {
 		on := c.Nodes[1].Pods()
