@@ -106,6 +106,10 @@ type Settings struct {
 	LocalMethod Method       // the same, with externalTrafficPolicy: Local; default Nodes. Pods cannot preserve the client's address
 	NodesVia    model.Method // l2, ipip or gue: how method nodes reaches a node; default ipip
 	Zone        string       // that this node is in, for zone hints; "": none are followed
+	// NodeName is what Kubernetes calls this node, when it is one of the cluster's: what
+	// runs on it is behind no interface that the data path drives, and is left out. "":
+	// it is none of them.
+	NodeName string
 
 	PodWeights bool     // weights are read from an annotation of pods, which costs a watch of all pods
 	Flavors    []Flavor // whose annotations are read besides ours

@@ -73,7 +73,6 @@ func (c *controllers) node(name, zone, address string) {
 // pod makes a pod that calls its port http.
 func (c *controllers) pod(name, node string, port int32, addresses ...string) {
 	c.t.Helper()
-	p := &corev1.Pod{}
 	_, err := c.client.CoreV1().Pods("default").Create(c.t.Context(), &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: map[string]string{"app": "web"}},
 		Spec: corev1.PodSpec{NodeName: node, Containers: []corev1.Container{{
@@ -83,11 +82,11 @@ func (c *controllers) pod(name, node string, port int32, addresses ...string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	p.Status = corev1.PodStatus{Phase: corev1.PodRunning, PodIP: addresses[0], Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
+	status := corev1.PodStatus{Phase: corev1.PodRunning, PodIP: addresses[0], Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}}
 	for _, a := range addresses {
-		p.Status.PodIPs = append(p.Status.PodIPs, corev1.PodIP{IP: a})
+		status.PodIPs = append(status.PodIPs, corev1.PodIP{IP: a})
 	}
-	c.podStatus(name, p.Status)
+	c.podStatus(name, status)
 }
 
 func (c *controllers) podStatus(name string, status corev1.PodStatus) {

@@ -33,6 +33,7 @@ type endpoint struct {
 func (t *translation) gather(port *corev1.ServicePort, four bool) []endpoint {
 	var all []endpoint
 	ignored := map[string]bool{} // by what is wrong with them
+	here := map[string]bool{}    // on this node, by name
 	for _, s := range t.Slices {
 		if s.AddressType != discoveryv1.AddressTypeIPv4 && four || s.AddressType != discoveryv1.AddressTypeIPv6 && !four {
 			continue
@@ -40,10 +41,13 @@ func (t *translation) gather(port *corev1.ServicePort, four bool) []endpoint {
 		for _, number := range portsIn(s, port) {
 			for i := range s.Endpoints {
 				e, bad := t.endpoint(s, &s.Endpoints[i], number, four)
-				if bad == "" {
-					all = append(all, e)
-				} else {
+				switch {
+				case bad != "":
 					ignored[bad] = true
+				case t.here(e.node):
+					here[cmp.Or(e.name, e.at.String())] = true
+				default:
+					all = append(all, e)
 				}
 			}
 		}
@@ -51,9 +55,16 @@ func (t *translation) gather(port *corev1.ServicePort, four bool) []endpoint {
 	if len(ignored) > 0 {
 		t.warn(EndpointIgnored, "endpoint ignored: %s%s", slices.Min(slices.Collect(maps.Keys(ignored))), andMore(len(ignored)))
 	}
+	if len(here) > 0 {
+		t.warn(BackendOnBalancer, "endpoint %s is on node %s, which is this balancer, and cannot be reached from it%s; nothing that is served should run there",
+			slices.Min(slices.Collect(maps.Keys(here))), t.Settings.NodeName, andMore(len(here)))
+	}
 	slices.SortFunc(all, endpoint.compare)
 	return slices.CompactFunc(all, func(a, b endpoint) bool { return a.at == b.at })
 }
+
+// here reports whether a node is the one that we are.
+func (t *translation) here(node string) bool { return node != "" && node == t.Settings.NodeName }
 
 // portsIn are the numbers that a slice has for a port of the Service. They differ
 // from slice to slice where pods name their ports differently. Port numbers that are

@@ -85,9 +85,9 @@ func tainted(o *corev1.Node) bool {
 }
 
 // nodes are the nodes that take packets of a port: all, or with externalTrafficPolicy
-// Local those with an endpoint that takes new flows, by how many these are. A node
-// that takes no new flows any more stays with weight 0 while it is there, and with
-// Local, while it has an endpoint.
+// Local those with an endpoint that takes new flows, by how many these are; never the
+// one that we are ourselves. A node that takes no new flows any more stays with weight
+// 0 while it is there, and with Local, while it has an endpoint.
 func (t *translation) nodes(port *corev1.ServicePort, four bool) []model.Backend {
 	if t.Nodes == nil {
 		return nil
@@ -143,6 +143,10 @@ type placing struct {
 
 // add makes a node a backend of this weight, if it takes new flows.
 func (p *placing) add(n *node, weight int) {
+	if p.t.here(n.name) {
+		p.t.warn(BackendOnBalancer, "node %s is this balancer, and cannot be reached from it", n.name)
+		return
+	}
 	if !n.eligible {
 		weight = 0
 	}

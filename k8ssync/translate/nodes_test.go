@@ -238,3 +238,24 @@ func TestHeartbeatsAreNoChange(t *testing.T) {
 func TestWithoutNodes(t *testing.T) {
 	expect(t, run(t, Input{Service: service(), Settings: kube.Settings{Method: kube.Nodes}}), "tcp-80/ipv4", "")
 }
+
+// TestOnTheBalancerItself: what runs on the node that we are is behind no interface
+// that the data path drives.
+func TestOnTheBalancerItself(t *testing.T) {
+	in := Input{
+		Service: service(), Nodes: NodesOf(three()), Settings: kube.Settings{NodeName: "n1"},
+		Slices: sliceList{slice(endpointOf("b", "10.0.0.2"), endpointOf("a", "10.0.0.1"), endpointOf("c", "10.0.0.3", onNode("n2"), terminating), endpointOf("d", "10.0.0.4", onNode("")))},
+	}
+	out := run(t, in)
+	expect(t, out, "tcp-80/ipv4", "c 10.0.0.3:8080*0, d 10.0.0.4:8080*1")
+	told(t, out, "BackendOnBalancer: endpoint a is on node n1, which is this balancer, and cannot be reached from it (and 1 more); nothing that is served should run there")
+
+	in.Settings.Method = kube.Nodes
+	out = run(t, in)
+	expect(t, out, "tcp-80/ipv4", "n2 192.0.2.12*1, n3 192.0.2.13*1")
+	told(t, out, "BackendOnBalancer: node n1 is this balancer, and cannot be reached from it")
+
+	local(in.Service)
+	out = run(t, in)
+	expect(t, out, "tcp-80/ipv4", "n2 192.0.2.12*0")
+}

@@ -20,6 +20,7 @@ const (
 	NodeAddressMissing        = "NodeAddressMissing"        // nodes that cannot be reached in a family
 	EndpointIgnored           = "EndpointIgnored"           // endpoints with addresses that cannot be used
 	EndpointWithoutNode       = "EndpointWithoutNode"       // endpoints of which it is not said where they are
+	BackendOnBalancer         = "BackendOnBalancer"         // endpoints, or a node, that this node is itself
 	TooManyEndpoints          = "TooManyEndpoints"          // more than a pool may have
 	InvalidWeight             = "InvalidWeight"             // of a pod
 	ClientAddressNotPreserved = "ClientAddressNotPreserved" // Local, by a method that rewrites

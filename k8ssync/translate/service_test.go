@@ -346,7 +346,7 @@ func TestReasonsAreDocumented(t *testing.T) {
 	_, events, _ := strings.Cut(string(doc), "## Events")
 	for _, reason := range []string{
 		options.UnknownAnnotation, options.InvalidAnnotation, options.ConflictingAnnotations, options.AnnotationWithoutEffect, options.InvalidLoadBalancerIP,
-		InvalidStatusAddress, InvalidPort, ProtocolNotSupported, NodePortMissing, NodeAddressMissing, EndpointIgnored, EndpointWithoutNode, TooManyEndpoints,
+		InvalidStatusAddress, InvalidPort, ProtocolNotSupported, NodePortMissing, NodeAddressMissing, EndpointIgnored, EndpointWithoutNode, BackendOnBalancer, TooManyEndpoints,
 		InvalidWeight, ClientAddressNotPreserved, InvalidSourceRange, SourceRangesOfOneFamily, CheckNotApplied, AnnotationWithoutEffect,
 	} {
 		if !strings.Contains(events, "`"+reason+"`") {
