@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"cmp"
-	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -45,26 +44,43 @@ func (l *Ledger) Adopt(requests []Request) {
 		}
 		recorded[key] = mine
 	}
+	done := make(map[kube.Key]map[Family]bool, len(claims))
+	claimOne := func(r *Request, candidates []netip.Addr, mine addresses) {
+		for _, f := range r.Families {
+			if done[r.Key][f] {
+				continue
+			}
+			a, ok, _ := l.firstHeld(r, f, candidates, mine)
+			if !ok {
+				continue
+			}
+			l.claim(a, r.holder())
+			if done[r.Key] == nil {
+				done[r.Key] = map[Family]bool{}
+			}
+			done[r.Key][f] = true
+		}
+	}
+	// Statuses come before what is only recorded.
 	for _, c := range claims {
 		mine := addresses{}
 		for a := range recorded[c.request.Key] {
 			mine[a] = struct{}{}
 		}
-		for _, f := range c.request.Families {
-			if a, ok, _ := l.held(c.request, f, mine); ok {
-				l.claim(a, c.request.holder())
-				delete(recorded[c.request.Key], a)
-			}
-		}
+		claimOne(c.request, c.request.Held, mine)
 	}
-	// What is left are addresses that objects are about to leave.
+	// What is recorded stays, on the terms of then: objects may be about to leave it.
 	for _, c := range claims {
 		for _, a := range slices.SortedFunc(maps.Keys(recorded[c.request.Key]), netip.Addr.Compare) {
 			h := recorded[c.request.Key][a]
-			if !l.entries[a].incompatible(a, h) {
+			if _, again := l.entries[a].holders[h.Key]; !again && !l.entries[a].incompatible(a, h) {
 				l.hold(a, h)
 			}
 		}
+	}
+	for _, c := range claims {
+		mine := l.byKey[c.request.Key]
+		claimOne(c.request, l.Holds(c.request.Key), mine)
 	}
 	for _, a := range slices.SortedFunc(maps.Keys(l.entries), netip.Addr.Compare) {
 		if e := l.entries[a]; len(e.holders) == 0 && !e.reserved {
@@ -96,5 +112,3 @@ func (l *Ledger) rank(r *Request) int {
 	}
 	return best
 }
-
-func keysOf[K comparable, V any](m map[K]V) iter.Seq[K] { return maps.Keys(m) }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -94,7 +95,7 @@ func (d *decision) settle(f Family) {
 	if lost != nil {
 		d.refusals = append(d.refusals, *lost)
 	}
-	for _, a := range slices.SortedFunc(keysOf(d.kept[r.Key]), netip.Addr.Compare) {
+	for _, a := range slices.SortedFunc(maps.Keys(d.kept[r.Key]), netip.Addr.Compare) {
 		if FamilyOf(a) == f && d.obtainable(a, r) == nil {
 			d.chosen[f] = a
 			d.fresh = append(d.fresh, f)
@@ -109,11 +110,16 @@ func (d *decision) settle(f Family) {
 // none, lost is why.
 func (l *Ledger) held(r *Request, f Family, recorded addresses) (held netip.Addr, ok bool, lost *Refusal) {
 	candidates := slices.Clone(r.Held)
-	for _, a := range slices.SortedFunc(keysOf(recorded), netip.Addr.Compare) {
+	for _, a := range slices.SortedFunc(maps.Keys(recorded), netip.Addr.Compare) {
 		if !slices.Contains(candidates, a) {
 			candidates = append(candidates, a)
 		}
 	}
+	return l.firstHeld(r, f, candidates, recorded)
+}
+
+// firstHeld is the first of some addresses that the object can go on to hold.
+func (l *Ledger) firstHeld(r *Request, f Family, candidates []netip.Addr, recorded addresses) (held netip.Addr, ok bool, lost *Refusal) {
 	for _, a := range candidates {
 		if FamilyOf(a) != f {
 			continue
@@ -154,7 +160,7 @@ func (l *Ledger) taken(a netip.Addr, r *Request) *Refusal {
 		return nil
 	}
 	mine := r.holder()
-	for _, key := range slices.SortedFunc(keysOf(e.holders), kube.Key.Compare) {
+	for _, key := range slices.SortedFunc(maps.Keys(e.holders), kube.Key.Compare) {
 		if key == r.Key {
 			continue
 		}
@@ -216,13 +222,14 @@ func (l *Ledger) obtainable(a netip.Addr, r *Request) *Refusal {
 		switch {
 		case named == nil:
 			return refusal(NoSuchPool, "there is no address pool %q", name)
-		case p == nil && named.AvoidBuggy && buggy(a) && inSpans(named.owned, a):
-			return refusal(AddressNotInPool, "%s is not given out of pool %q, which avoids .0 and .255", a, name)
-		case !named.lists(a):
+		case !inSpans(named.listed, a):
 			return refusal(AddressNotInPool, "%s is not in pool %q", a, name)
-		case p != named:
-			return refusal(AddressNotInPool, "%s is in pool %q, which lists it as well as pool %q, and is before it", a, p.Name, name)
+		case !inSpans(named.owned, a):
+			return refusal(AddressNotInPool, "%s is in pool %q, which lists it as well as pool %q, and is before it", a, l.ownerOf(a).Name, name)
 		}
+	}
+	if owner := l.ownerOf(a); p == nil && owner != nil {
+		return refusal(AddressNotInPool, "%s is not given out of pool %q, which avoids .0 and .255", a, owner.Name)
 	}
 	if p == nil {
 		return refusal(AddressNotInPool, "%s is in no address pool", a)

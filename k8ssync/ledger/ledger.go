@@ -72,6 +72,16 @@ func (l *Ledger) poolOf(a netip.Addr) *pool {
 	return nil
 }
 
+// ownerOf is the pool that has an address, whether it may give it out or not.
+func (l *Ledger) ownerOf(a netip.Addr) *pool {
+	for _, p := range l.pools {
+		if inSpans(p.owned, a) {
+			return p
+		}
+	}
+	return nil
+}
+
 // PoolOf is the name of the pool that an address is of; "" when no pool has it.
 func (l *Ledger) PoolOf(a netip.Addr) string {
 	if p := l.poolOf(a); p != nil {

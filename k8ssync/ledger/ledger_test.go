@@ -161,7 +161,7 @@ SelectorMismatch: pool "team" is not for this service: its service selector "tie
 	expect(t, l, ask("b", inPool("nowhere")), "\nNoSuchPool: there is no address pool \"nowhere\"")
 	expect(t, l, ask("b", inPool("nowhere"), wants("203.0.113.1")), "\nNoSuchPool: there is no address pool \"nowhere\"")
 	expect(t, l, ask("b", wants("192.0.2.1")), "\nAddressNotInPool: 192.0.2.1 is in no address pool")
-	expect(t, l, ask("b", wants("203.0.113.0")), "\nAddressNotInPool: 203.0.113.0 is in no address pool")
+	expect(t, l, ask("b", wants("203.0.113.0")), "\nAddressNotInPool: 203.0.113.0 is not given out of pool \"named\", which avoids .0 and .255")
 	expect(t, l, ask("b", wants("203.0.113.0"), inPool("named")), "\nAddressNotInPool: 203.0.113.0 is not given out of pool \"named\", which avoids .0 and .255")
 	expect(t, l, ask("b", wants("198.51.100.2"), inPool("named")), "\nAddressNotInPool: 198.51.100.2 is not in pool \"named\"")
 	expect(t, l, ask("b", wants("203.0.113.65")), "\nSelectorMismatch: 203.0.113.65 is in pool \"spaces\": it is not for namespace \"default\"")
