@@ -136,6 +136,7 @@ func (d *dice) world() *world {
 	w.in.Settings = kube.Settings{
 		DefaultClass: d.n(2) == 1, Zone: pick(d, "", "z1", "z2"), Method: pick(d, "", kube.Pods, kube.Pods, kube.Nodes, kube.NodePorts),
 		LocalMethod: pick(d, "", kube.Nodes, kube.Pods), NodesVia: pick(d, "", model.L2, model.GUE),
+		NodeName: pick(d, "", "", "n1"),
 	}
 	for range 1 + d.n(4) {
 		w.in.Slices = append(w.in.Slices, d.slice())
@@ -216,6 +217,9 @@ func oracle(in Input, vips []netip.Addr, port *corev1.ServicePort, four bool) ma
 				}
 				a, bad := address(e.Addresses[0])
 				if name != port.Name || protocol != protocolOf(port) || bad != "" || a.Is4() != four || slices.Contains(vips, a) {
+					continue
+				}
+				if e.NodeName != nil && *e.NodeName != "" && *e.NodeName == in.Settings.NodeName {
 					continue
 				}
 				at := netip.AddrPortFrom(a, uint16(*p.Port))
