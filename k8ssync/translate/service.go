@@ -14,7 +14,7 @@ import (
 func (t *translation) service(name string, vip netip.Addr, port servedPort, pool string) model.Service {
 	s := model.Service{
 		Name: name, VIP: vip, Protocol: port.protocol, Ports: model.PortRange{First: uint16(port.Port), Last: uint16(port.Port)}, Pool: pool,
-		Method: model.NAT, Gone: t.Options.Gone, Affinity: t.affinity(), SourceRanges: t.sourceRanges(vip.Is4()), DrainTimeout: t.drainTimeout(port.protocol),
+		Method: model.NAT, Gone: t.Options.Gone, Affinity: t.affinity(), SourceRanges: t.sourceRanges(vip.Is4()), DrainTimeout: DrainTimeout(t.Options, t.method, port.protocol),
 	}
 	if t.method == kube.Nodes {
 		s.Method = t.via()
@@ -35,17 +35,17 @@ func (t *translation) service(name string, vip netip.Addr, port servedPort, pool
 	return s
 }
 
-// drainTimeout is how long flows outlive that their backend is removed. A pod that is
+// DrainTimeout is how long flows outlive that their backend is removed. A pod that is
 // in no slice any more is gone, and who still talks to it is told so at once; before
 // that it had its own grace period to end them. A node that is no backend any more
 // may well be there, with its connections. UDP leaves at once.
-func (t *translation) drainTimeout(protocol model.Protocol) time.Duration {
+func DrainTimeout(o kube.Options, m kube.Method, p model.Protocol) time.Duration {
 	switch {
-	case protocol == model.UDP:
+	case p == model.UDP:
 		return model.NoDrain
-	case t.Options.DrainTimeout > 0:
-		return t.Options.DrainTimeout
-	case t.method == kube.Pods:
+	case o.DrainTimeout > 0:
+		return o.DrainTimeout
+	case m == kube.Pods:
 		return model.NoDrain
 	}
 	return model.DefaultDrainTimeout
