@@ -191,7 +191,7 @@ func (w *whole) setBackends(now *live, set []*liveGroup, remove []string) (only 
 		next.groups[at] = g
 		for i := range g.Pools {
 			p := &g.Pools[i]
-			if slices.Equal(was.Pools[i].Backends, p.Backends) {
+			if sameBackends(&was.Pools[i], p) {
 				continue
 			}
 			index := t.poolAt[p.Name]
@@ -224,7 +224,11 @@ func sameFrame(a, b *model.Group) bool {
 
 // sameGroup reports whether two groups want the same.
 func sameGroup(a, b *model.Group) bool {
-	return sameFrame(a, b) && slices.EqualFunc(a.Pools, b.Pools, func(a, b model.Pool) bool { return slices.Equal(a.Backends, b.Backends) && a.Refused == b.Refused })
+	return sameFrame(a, b) && slices.EqualFunc(a.Pools, b.Pools, func(a, b model.Pool) bool { return sameBackends(&a, &b) })
+}
+
+func sameBackends(a, b *model.Pool) bool {
+	return slices.Equal(a.Backends, b.Backends) && a.Refused == b.Refused
 }
 
 // keys are those of all groups, in force and waiting.

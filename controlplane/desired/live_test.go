@@ -157,6 +157,15 @@ func TestLiveBackends(t *testing.T) {
 	if !slices.ContainsFunc(r.inForce.State.Pools, func(p model.Pool) bool { return p.Name == "b" && p.Serves(&b.Pools[0]) }) {
 		t.Errorf("in force is %+v", r.inForce.State.Pools)
 	}
+	// So is a change of what a pool refuses.
+	b.Pools = []model.Pool{pool("b", 3, 4)}
+	r.change([]model.Group{b}, nil, nil) // nothing waits any more
+	b.Pools = []model.Pool{pool("b", 3, 4)}
+	b.Pools[0].Refused = 5
+	r.change([]model.Group{b}, nil, nil)
+	if len(r.inForce.Pools) != 1 || r.inForce.Pools[0].Refused != 5 || !slices.ContainsFunc(r.inForce.State.Pools, func(p model.Pool) bool { return p.Serves(&b.Pools[0]) }) {
+		t.Errorf("in force is %+v with %+v", r.inForce.State.Pools, r.inForce.Pools)
+	}
 	// An operator sets one of its backends.
 	if _, err := r.SetBackend("b", "198.18.10.4", Action{State: model.Drained}, Request{}); err != nil {
 		t.Fatal(err)

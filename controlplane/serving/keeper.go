@@ -64,7 +64,7 @@ func (k *Keeper) Apply(state *model.State, settings []model.BackendSetting, publ
 	for i := range serving.Pools {
 		p := k.take(&state.Pools[i])
 		serving.Pools[i].Backends = p.work(byKey, now)
-		p.in, p.inBases = serving.Pools[i].Backends, k.bases[p.declared.Name]
+		p.in, p.inBases, p.inRefused = serving.Pools[i].Backends, k.bases[p.declared.Name], p.declared.Refused
 		serving.Pools[i].Base, serving.Pools[i].Also = p.inBases.Base, p.inBases.Also
 		pools[p.declared.Name] = p
 	}
@@ -92,7 +92,8 @@ func (k *Keeper) SetPools(pools []model.Pool) error {
 	}
 	for i := range pools {
 		p := k.take(&pools[i])
-		p.in, p.inBases = before[pools[i].Name].in, before[pools[i].Name].inBases
+		was := before[pools[i].Name]
+		p.in, p.inBases, p.inRefused = was.in, was.inBases, was.inRefused
 		k.pools[pools[i].Name], k.dirty[pools[i].Name] = p, true
 	}
 	if err := k.flush(); err != nil {
@@ -233,7 +234,7 @@ func (k *Keeper) flush() error {
 		next := p.declared
 		bases := k.bases[name]
 		next.Backends, next.Base, next.Also = p.work(k.settings, now), bases.Base, bases.Also
-		if slices.Equal(next.Backends, p.in) && bases.equal(p.inBases) {
+		if slices.Equal(next.Backends, p.in) && bases.equal(p.inBases) && next.Refused == p.inRefused {
 			delete(k.dirty, name)
 			continue
 		}
@@ -247,7 +248,7 @@ func (k *Keeper) flush() error {
 	}
 	for i := range pools {
 		p := k.pools[pools[i].Name]
-		p.in, p.inBases = pools[i].Backends, Bases{pools[i].Base, pools[i].Also}
+		p.in, p.inBases, p.inRefused = pools[i].Backends, Bases{pools[i].Base, pools[i].Also}, pools[i].Refused
 	}
 	clear(k.dirty)
 	return nil

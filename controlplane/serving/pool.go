@@ -16,13 +16,14 @@ const (
 
 // pool is what is known of one pool.
 type pool struct {
-	declared model.Pool
-	backends []backend // as declared
-	settled  bool      // once all of its backends have been judged
-	summary  Pool
-	in       []model.Backend // as the data path has them; nil: it has not taken them yet
-	inBases  Bases           // and the pool's bases, likewise
-	next     time.Time       // when time changes something, the zero time: never
+	declared  model.Pool
+	backends  []backend // as declared
+	settled   bool      // once all of its backends have been judged
+	summary   Pool
+	in        []model.Backend // as the data path has them; nil: it has not taken them yet
+	inBases   Bases           // and the pool's bases, likewise
+	inRefused int             // and what it refuses
+	next      time.Time       // when time changes something, the zero time: never
 }
 
 // backend is what is known of a pool's backend.

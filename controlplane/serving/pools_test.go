@@ -57,6 +57,32 @@ func TestSetPools(t *testing.T) {
 	}
 }
 
+// TestSetPoolsThatRefuse: a pool that refuses another share and has the same backends
+// is put in force.
+func TestSetPoolsThatRefuse(t *testing.T) {
+	var applied []model.Pool
+	k := New(appliers(func(pools []model.Pool) { applied = pools }), time.Now, func() {})
+	state := web(1, 2)
+	if err := k.Apply(state, nil, func(*model.State) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	state.Pools[0].Refused = 7
+	if err := k.SetPools(state.Pools); err != nil {
+		t.Fatal(err)
+	}
+	if len(applied) != 1 || applied[0].Refused != 7 {
+		t.Errorf("applied are %+v", applied)
+	}
+}
+
+// appliers is a data path that takes everything.
+type appliers func([]model.Pool)
+
+func (a appliers) ApplyPools(pools ...model.Pool) (bool, error) {
+	a(pools)
+	return true, nil
+}
+
 // TestSetPoolsRefused: what the data path does not take changes nothing.
 func TestSetPoolsRefused(t *testing.T) {
 	w := newWorld(t)
