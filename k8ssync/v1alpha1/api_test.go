@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +60,7 @@ func TestAPI(t *testing.T) {
 	t.Run("reservations", a.testReservations)
 	t.Run("informers", a.testInformers)
 	t.Run("kubectl get", a.testColumns)
+	t.Run("documentation", a.testDocumentation)
 	t.Run("policy", a.testPolicy)
 }
 
@@ -418,6 +420,27 @@ func (a *api) testColumns(t *testing.T) {
 	}
 	if err := a.ours.Reservations().Delete(t.Context(), "192.0.2.9", metav1.DeleteOptions{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// testDocumentation has the API server look at the objects in the documentation.
+func (a *api) testDocumentation(t *testing.T) {
+	text, err := os.ReadFile("../../docs/kubernetes-addresses.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllSubmatch(text, -1)
+	if len(blocks) < 3 {
+		t.Fatalf("%d objects", len(blocks))
+	}
+	for _, block := range blocks {
+		file := filepath.Join(t.TempDir(), "object.yaml")
+		if err := os.WriteFile(file, block[1], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := a.Kubectl(t.Context(), "apply", "--dry-run=server", "--validate=strict", "-f", file); err != nil {
+			t.Errorf("%s\n%s\n%v", block[1], out, err)
+		}
 	}
 }
 
