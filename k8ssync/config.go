@@ -57,22 +57,25 @@ type Sync struct {
 
 	mu       sync.Mutex // guards what follows, which Run's loop alone changes
 	entries  map[kube.Key]*entry
-	refused  map[string]error
+	refused  map[string]Refusal
 	held     *held
 	syncedAt time.Time
 	through  versions
 	applied  time.Time // when something was put in force last
 	failing  string    // why nothing can be put in force; mostly ""
 	batches  uint64
-	pending  int // objects that the sink has not taken yet
+	version  string // of the API server; "": not known
+	pending  int    // objects that the sink has not taken yet
 }
 
 // versions are how far what is in force has come.
 type versions struct{ services, gateways string }
 
-// entry is an object whose group the sink has.
+// entry is an object of which the sink has groups.
 type entry struct {
-	group *model.Group // that the sink was given last; nil: it is remembered from before this process, and not known
+	// groups are those that the sink was given last, by name; nil: one that is
+	// remembered from before this process, and not known otherwise.
+	groups map[string]*model.Group
 }
 
 // refresh is how often it is looked at whether the sink has changed its mind of

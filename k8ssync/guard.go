@@ -33,8 +33,8 @@ type held struct {
 }
 
 // holds decides whether what became of an object is not to be believed yet.
-func (s *Sync) holds(key kube.Key, e *entry, group *model.Group, c change) bool {
-	gone := group == nil || emptied(e, group)
+func (s *Sync) holds(key kube.Key, e *entry, groups []model.Group, c change) bool {
+	gone := len(groups) == 0 || emptied(e, groups)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held != nil && s.held.keys[key] {
@@ -51,17 +51,24 @@ func (s *Sync) holds(key kube.Key, e *entry, group *model.Group, c change) bool 
 }
 
 // emptied reports whether a pool has lost all its backends.
-func emptied(e *entry, group *model.Group) bool {
-	if e == nil || e.group == nil || group == nil {
+func emptied(e *entry, groups []model.Group) bool {
+	if e == nil {
 		return false
 	}
 	had := make(map[string]bool)
-	for i := range e.group.Pools {
-		had[e.group.Pools[i].Name] = len(e.group.Pools[i].Backends) > 0
+	for _, g := range e.groups {
+		if g == nil {
+			continue
+		}
+		for i := range g.Pools {
+			had[g.Pools[i].Name] = len(g.Pools[i].Backends) > 0
+		}
 	}
-	for i := range group.Pools {
-		if p := &group.Pools[i]; len(p.Backends) == 0 && had[p.Name] {
-			return true
+	for i := range groups {
+		for j := range groups[i].Pools {
+			if p := &groups[i].Pools[j]; len(p.Backends) == 0 && had[p.Name] {
+				return true
+			}
 		}
 	}
 	return false
@@ -104,10 +111,10 @@ func (s *Sync) remember(p *planned) {
 		wanted[p.set[i].Name] = true
 	}
 	names := sink.Groups()
-	var missing []kube.Key
+	var missing []string
 	for _, name := range names {
-		if key, ok := splitGroup(name); ok && !wanted[name] {
-			missing = append(missing, key)
+		if !wanted[name] {
+			missing = append(missing, name)
 		}
 	}
 	if len(missing) <= fewRemembered || 2*len(missing) <= len(names) {
@@ -115,12 +122,32 @@ func (s *Sync) remember(p *planned) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, key := range missing {
+	for _, name := range missing {
+		key, ok := KeyOfGroup(name)
+		if !ok || p.next[key] != nil {
+			continue // there, with fewer groups: that is not forgotten
+		}
 		if s.held == nil || !s.held.keys[key] {
 			s.hold(key)
-			s.entries[key] = &entry{}
+		}
+		if s.entries[key] == nil {
+			s.entries[key] = &entry{groups: map[string]*model.Group{}}
+		}
+		s.entries[key].groups[name] = nil
+	}
+	if s.held != nil {
+		p.remove = stale(missing, s.held.keys)
+	}
+}
+
+// stale are the names whose objects are not held.
+func stale(names []string, held map[kube.Key]bool) (list []string) {
+	for _, name := range names {
+		if key, ok := KeyOfGroup(name); !ok || !held[key] {
+			list = append(list, name)
 		}
 	}
+	return list
 }
 
 // confirmHeld lets go of what is held when its time has come and the API server

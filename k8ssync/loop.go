@@ -25,6 +25,7 @@ func (s *Sync) Run(ctx context.Context) error {
 	g.Go(func() error { return s.objects.run(ctx) })
 	g.Go(func() error { return s.confirmHeld(ctx) })
 	g.Go(func() error { return s.write(ctx) })
+	g.Go(func() error { return s.askVersion(ctx) })
 	g.Go(func() error {
 		for _, synced := range s.objects.synced() {
 			select {

@@ -78,10 +78,10 @@ func (s *Sync) podChanged(e watch.Event[*metav1.PartialObjectMetadata]) {
 	}
 }
 
-// splitGroup takes the key of a group apart.
-func splitGroup(name string) (kube.Key, bool) {
-	parts := strings.Split(name, "/")
-	if len(parts) != 4 || parts[0] != "k8s" {
+// KeyOfGroup is the object that a group is of: its name begins with Key.Group.
+func KeyOfGroup(name string) (kube.Key, bool) {
+	parts := strings.SplitN(name, "/", 5)
+	if len(parts) < 4 || parts[0] != "k8s" {
 		return kube.Key{}, false
 	}
 	return kube.Key{Kind: kube.Kind(parts[1]), Namespace: parts[2], Name: parts[3]}, true

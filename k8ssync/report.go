@@ -10,6 +10,6 @@ func (s *Sync) report() {
 	st := s.Status()
 	s.publisher.Set(report.Report{
 		Connected: st.Connection.Connected, Synced: !st.Synced.IsZero(), Since: st.Connection.Since, Error: st.Connection.Error,
-		Services: st.Services, Gateways: st.Gateways, Groups: st.Groups, Refused: report.RefusedOf(st.Refused),
+		Services: st.Services, Gateways: st.Gateways, Groups: st.Groups, Refused: report.RefusedOf(s.refusedNow()),
 	})
 }

@@ -26,6 +26,7 @@ import (
 	"fairlead/controlplane/model"
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/report"
+	"fairlead/k8ssync/translate"
 	kubelab "fairlead/perf/kube"
 )
 
@@ -269,7 +270,7 @@ func (w *world) until(what string, is func() bool) {
 }
 
 func (w *world) group(name string) string {
-	return kube.Key{Kind: kube.Service, Namespace: w.ns, Name: name}.Group()
+	return translate.GroupName(kube.Key{Kind: kube.Service, Namespace: w.ns, Name: name}, corev1.IPv4Protocol)
 }
 
 // vip is the nth address of the world.

@@ -231,7 +231,7 @@ func TestSinkThatFails(t *testing.T) {
 	sink.with(func() { sink.fail, sink.refuse[w.group("web")] = nil, refusal })
 	w.until("in step", s.Synced)
 	st := s.Status()
-	if st.Failing != "" || len(st.Refused) != 1 || st.Refused[w.group("web")] != refusal {
+	if st.Failing != "" || len(st.Refused) != 1 || st.Refused[w.group("web")].Why != refusal {
 		t.Errorf("status %+v", st)
 	}
 	sink.with(func() { sink.fail = errBroken })

@@ -10,8 +10,8 @@ import (
 	"fairlead/k8ssync/watch"
 )
 
-// wants is what an object is to have in force at present; nil: nothing.
-func (s *Sync) wants(key kube.Key) *model.Group {
+// wants are the groups that an object is to have in force at present.
+func (s *Sync) wants(key kube.Key) []model.Group {
 	if key.Kind != kube.Service {
 		return nil
 	}
@@ -20,10 +20,14 @@ func (s *Sync) wants(key kube.Key) *model.Group {
 		return nil
 	}
 	out := s.Translate(svc)
+	return groupsOf(&out)
+}
+
+func groupsOf(out *translate.Output) []model.Group {
 	if !out.Programmable {
 		return nil
 	}
-	return &out.Group
+	return out.Groups
 }
 
 // Translate works out what a Service wants, by the copies that the node has. It may

@@ -16,7 +16,7 @@ import (
 func newMetrics(cfg *configs.Metrics, n *node.Node, logs *logging.Logs) (http.Handler, *metrics.Listener, error) {
 	handler, err := metrics.NewHandler(metrics.Config{
 		Source: n, Backends: cfg.Backends, BackendLimit: cfg.BackendLimit, Log: logs.Logger(),
-		More: []prometheus.Collector{metrics.NewControlCollector(n), metrics.NewQuorumCollector(n), metrics.NewToldCollector(n), metrics.NewOwnerCollector(n), metrics.NewClusterCollector(n), metrics.NewLogCollector(func() metrics.LogLines {
+		More: []prometheus.Collector{metrics.NewControlCollector(n), metrics.NewQuorumCollector(n), metrics.NewToldCollector(n), metrics.NewOwnerCollector(n), metrics.NewClusterCollector(n), metrics.NewKubernetesCollector(n), metrics.NewLogCollector(func() metrics.LogLines {
 			c := logs.Counts()
 			return metrics.LogLines{Written: c.Written, Suppressed: c.Suppressed}
 		})},

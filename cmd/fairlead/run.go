@@ -186,6 +186,7 @@ func serve(ctx context.Context, n *node.Node, wanted *node.Desired, admin *confi
 		func() error { return n.Run(ctx) },
 		func() error { return n.Announce(ctx) },
 		func() error { wanted.Run(ctx); return nil },
+		func() error { return n.Kubernetes(ctx) },
 		func() error { return reloadOn(ctx, wanted, reload) },
 		func() error { return u.watch(ctx, upgrades) },
 	}

@@ -69,6 +69,36 @@ func (l *LiveSource) Refused() map[string]error {
 	return l.refused(l.store.current.alive())
 }
 
+// Groups are the names of all groups that the source has wanted and not taken back,
+// whether they are in force or wait to be. At the start these are what the disk
+// remembers.
+func (l *LiveSource) Groups() []string {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	if l.store.current == nil {
+		return nil
+	}
+	var names []string
+	for _, key := range l.store.current.alive().keys() {
+		if key.source == l.name {
+			names = append(names, key.name)
+		}
+	}
+	return names
+}
+
+// InForce reports whether a group of that name is in force, as it is wanted now or
+// as it was wanted before.
+func (l *LiveSource) InForce(group string) bool {
+	l.store.mu.Lock()
+	defer l.store.mu.Unlock()
+	if l.store.current == nil {
+		return false
+	}
+	_, is := l.store.current.alive().at[liveKey{l.name, group}]
+	return is
+}
+
 func (l *LiveSource) refused(now *live) map[string]error {
 	out := map[string]error{}
 	for key, w := range now.waiting {

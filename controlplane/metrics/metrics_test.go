@@ -69,7 +69,7 @@ func TestScrape(t *testing.T) {
 		NewControlCollector(fixedControl{}), NewLogCollector(func() LogLines { return LogLines{Written: [4]uint64{1, 2, 3, 4}, Suppressed: [4]uint64{0, 0, 5, 0}} }),
 		NewQuorumCollector(fixedQuorum{}),
 		NewToldCollector(fixedTold{}),
-		NewOwnerCollector(fixedOwners{}), NewClusterCollector(fixedCluster{}),
+		NewOwnerCollector(fixedOwners{}), NewClusterCollector(fixedCluster{}), NewKubernetesCollector(fixedKubernetes{}),
 	}})))
 	got = strings.ReplaceAll(got, `goversion="`+goVersion+`"`, `goversion="go"`)
 	if *update {
@@ -103,8 +103,8 @@ func TestConventions(t *testing.T) {
 // TestNothingThere asserts that a node without versions, checks and announcements
 // has no metrics of them.
 func TestNothingThere(t *testing.T) {
-	text := scrape(t, handler(t, Config{Source: small(), More: []prometheus.Collector{NewControlCollector(noControl{}), NewQuorumCollector(noQuorum{}), NewToldCollector(noTold{}), NewOwnerCollector(noOwners{}), NewClusterCollector(noCluster{})}}))
-	for _, name := range []string{"fairlead_config_", "fairlead_health_", "fairlead_arp_", "fairlead_bgp_", "fairlead_drain_", "fairlead_cluster_"} {
+	text := scrape(t, handler(t, Config{Source: small(), More: []prometheus.Collector{NewControlCollector(noControl{}), NewQuorumCollector(noQuorum{}), NewToldCollector(noTold{}), NewOwnerCollector(noOwners{}), NewClusterCollector(noCluster{}), NewKubernetesCollector(noKubernetes{})}}))
+	for _, name := range []string{"fairlead_config_", "fairlead_health_", "fairlead_arp_", "fairlead_bgp_", "fairlead_drain_", "fairlead_cluster_", "fairlead_kubernetes_"} {
 		if strings.Contains(text, name) {
 			t.Errorf("there is a %s in\n%s", name, text)
 		}

@@ -46,7 +46,8 @@ type Node struct {
 	cluster    *clustered // nil when the node is alone
 	divided    *divided   // health checks, in a cluster; nil when the node is alone
 	facts      facts
-	flowing    *flowing // what nodes tell each other of flows; nil when the node is alone
+	flowing    *flowing    // what nodes tell each other of flows; nil when the node is alone
+	kubernetes *kubernetes // nil when the node serves no Kubernetes cluster
 	steer      *steer.Steer
 	memoSeed   [2]uint64 // of the flow memos in the kernel
 	user       account
@@ -123,6 +124,7 @@ func New(cfg *configs.Config, opts Options, log *slog.Logger) (n *Node, err erro
 	n = &Node{cfg: cfg, log: log, started: time.Now(), flowsFD: -1, countersFD: -1, multicastFD: -1, look: make(chan struct{}, 1), taps: newTaps(log), tells: &Tells{fd: -1}, keeper: opts.Keeper, working: opts.Working}
 	n.reconciler = controlplane.New(n)
 	n.serving = serving.New(n.reconciler, time.Now, n.served.tell)
+	n.kubernetes = newKubernetes(&cfg.Kubernetes)
 	if n.user, err = lookAccount(cfg.Dataplane.User); err != nil {
 		return n, err
 	}
