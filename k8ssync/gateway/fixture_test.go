@@ -91,6 +91,9 @@ func (w *world) addOne(t *testing.T, doc string) {
 		o := new(gatewayv1.Gateway)
 		decode(t, doc, o)
 		meta(&o.ObjectMeta)
+		if o.Annotations["test"] != "bare" && len(o.Finalizers) == 0 {
+			o.Finalizers = []string{Finalizer}
+		}
 		w.in.Gateways = append(w.in.Gateways, o)
 	case "TCPRoute":
 		o := new(gatewayv1.TCPRoute)

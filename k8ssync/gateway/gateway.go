@@ -11,8 +11,6 @@
 package gateway
 
 import (
-	"net/netip"
-
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -76,26 +74,6 @@ type RouteKey struct {
 
 // String is the key in messages: "TCPRoute default/web".
 func (k RouteKey) String() string { return string(k.Kind) + " " + k.Namespace + "/" + k.Name }
-
-// Request is what a Gateway asks of the allocation of addresses.
-type Request struct {
-	Key kube.Key
-	UID types.UID
-	// Families are those of which it wants an address, in their order; an address of
-	// a family that Options.Addresses has one of must be that.
-	Families []corev1.IPFamily
-	Required bool // all of Families, or nothing
-	Options  kube.Options
-	Ports    []corev1.ServicePort // of the valid listeners
-	Labels   map[string]string
-	Held     []netip.Addr // by its status, which is the record
-}
-
-// Assignment is what it gets.
-type Assignment struct {
-	Addresses []netip.Addr   // empty: Problems say why
-	Problems  []kube.Problem // with the addresses that it asks for, or has
-}
 
 // Addressing is how far the assignment of a Gateway's addresses is. The zero
 // value: it has not been tried yet.

@@ -275,7 +275,7 @@ func TestGatewayOfAnother(t *testing.T) {
 		if _, ok := p.GatewayStatus(gwKey(name), moment); ok {
 			t.Errorf("%s has a status of ours", name)
 		}
-		if _, _, ok := p.Group(gwKey(name)); ok {
+		if g, _ := p.Groups(gwKey(name)); g != nil {
 			t.Errorf("%s is put in force", name)
 		}
 		if _, ok := p.Request(gwKey(name)); ok {

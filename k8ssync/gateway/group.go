@@ -14,21 +14,37 @@ import (
 
 	"fairlead/controlplane/model"
 	"fairlead/k8ssync/kube"
+	"fairlead/k8ssync/translate"
 )
 
-// Group is what a Gateway puts in force: at each address that its status records,
-// its listeners that a route carries. ok is false when it puts nothing in force:
-// it is not ours, not accepted, being deleted, or has no address yet.
-func (p *Plan) Group(key kube.Key) (group model.Group, problems []kube.Problem, ok bool) {
+// Groups are what a Gateway puts in force: at each address that its status records,
+// its listeners that a route carries. There is one group for each family of the
+// addresses, so that a node that can carry one of them only carries that. There is
+// none when the Gateway is not ours, not accepted, being deleted, without our
+// finalizer, or has no address yet.
+func (p *Plan) Groups(key kube.Key) (groups []model.Group, problems []kube.Problem) {
 	g := p.gateways[key]
-	if g == nil || g.refusal.Reason != "" || g.object.DeletionTimestamp != nil {
-		return model.Group{}, nil, false
+	if g == nil || g.refusal.Reason != "" || g.object.DeletionTimestamp != nil || !slices.Contains(g.object.Finalizers, Finalizer) {
+		return nil, nil
 	}
-	vips := recorded(g.object)
-	if len(vips) == 0 {
-		return model.Group{}, nil, false
+	for _, family := range []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} {
+		vips := slices.DeleteFunc(recorded(g.object), func(a netip.Addr) bool { return familyOf(a.Is4()) != family })
+		if len(vips) == 0 {
+			continue
+		}
+		group, told := p.group(g, family, vips)
+		groups = append(groups, group)
+		for _, t := range told {
+			if !slices.Contains(problems, t) {
+				problems = append(problems, t)
+			}
+		}
 	}
-	group.Name = key.Group()
+	return groups, problems
+}
+
+func (p *Plan) group(g *gateway, family corev1.IPFamily, vips []netip.Addr) (group model.Group, problems []kube.Problem) {
+	group.Name = translate.GroupName(g.key, family)
 	for _, vip := range vips {
 		v := model.DefaultVIP()
 		v.Address = vip
@@ -38,26 +54,17 @@ func (p *Plan) Group(key kube.Key) (group model.Group, problems []kube.Problem, 
 		group.VIPs = append(group.VIPs, v)
 	}
 	for _, rk := range slices.SortedFunc(maps.Keys(g.routes), compareRoutes) {
-		problems = append(problems, p.addAttached(&group, g, g.routes[rk], vips)...)
+		problems = append(problems, p.addAttached(&group, g, g.routes[rk], family, vips)...)
 	}
-	return group, problems, true
+	return group, problems
 }
 
-// addAttached adds the pools of a route and the services of the listeners that it
+// addAttached adds the pool of a route and the services of the listeners that it
 // carries.
-func (p *Plan) addAttached(group *model.Group, g *gateway, a *attached, vips []netip.Addr) (problems []kube.Problem) {
-	pools := make(map[bool]string) // by whether it is of IPv4
+func (p *Plan) addAttached(group *model.Group, g *gateway, a *attached, family corev1.IPFamily, vips []netip.Addr) []kube.Problem {
+	pool, problems := p.pool(group.Name, g, a, family)
+	used := false
 	for _, vip := range vips {
-		name, made := pools[vip.Is4()]
-		if !made {
-			var told []kube.Problem
-			var pool model.Pool
-			pool, told = p.pool(g, a, vip.Is4())
-			name = pool.Name
-			group.Pools = append(group.Pools, pool)
-			problems = append(problems, told...)
-			pools[vip.Is4()] = name
-		}
 		for _, i := range a.listeners {
 			l := &g.listeners[i]
 			if !l.valid() {
@@ -68,7 +75,7 @@ func (p *Plan) addAttached(group *model.Group, g *gateway, a *attached, vips []n
 				VIP:          vip,
 				Protocol:     l.protocol,
 				Ports:        model.PortRange{First: uint16(l.spec.Port), Last: uint16(l.spec.Port)},
-				Pool:         name,
+				Pool:         pool.Name,
 				Method:       model.NAT,
 				Gone:         g.options.Gone,
 				DrainTimeout: g.options.DrainTimeout,
@@ -85,17 +92,17 @@ func (p *Plan) addAttached(group *model.Group, g *gateway, a *attached, vips []n
 				svc.Gone = model.GoneReset
 			}
 			group.Services = append(group.Services, svc)
+			used = true
 		}
+	}
+	if used {
+		group.Pools = append(group.Pools, pool)
 	}
 	return problems
 }
 
 // pool is what a route sends to, in one family.
-func (p *Plan) pool(g *gateway, a *attached, v4 bool) (pool model.Pool, problems []kube.Problem) {
-	family, suffix := corev1.IPv6Protocol, "v6"
-	if v4 {
-		family, suffix = corev1.IPv4Protocol, "v4"
-	}
+func (p *Plan) pool(group string, g *gateway, a *attached, family corev1.IPFamily) (pool model.Pool, problems []kube.Problem) {
 	r := a.route
 	var portions []portion
 	for i := range r.refs {
@@ -112,7 +119,7 @@ func (p *Plan) pool(g *gateway, a *attached, v4 bool) (pool model.Pool, problems
 		lost += l.weight
 	}
 	pool = model.Pool{
-		Name:      shorten(g.key.Group() + "/" + strings.ToLower(string(r.key.Kind)) + "/" + r.key.Namespace + "/" + r.key.Name + "/" + suffix),
+		Name:      shorten(group + "/" + strings.ToLower(string(r.key.Kind)) + "/" + r.key.Namespace + "/" + r.key.Name),
 		SlowStart: g.options.SlowStart,
 	}
 	if c := g.options.Check; c != nil && !g.options.DisableCheck {

@@ -13,6 +13,16 @@ import (
 	"fairlead/controlplane/model"
 )
 
+// only is the group of a Gateway of one family.
+func only(t *testing.T, p *Plan, name string) model.Group {
+	t.Helper()
+	groups, _ := p.Groups(gwKey(name))
+	if len(groups) != 1 {
+		t.Fatalf("%d groups, want one: %v", len(groups), groups)
+	}
+	return groups[0]
+}
+
 // TestGroup: what a Gateway with two addresses, three listeners and two routes puts
 // in force.
 func TestGroup(t *testing.T) {
@@ -27,37 +37,43 @@ func TestGroup(t *testing.T) {
 	w.serve("default/canary", 80, "198.18.2.1:8080")
 	w.serve("default/web", 53, "198.18.1.1:53")
 	p := Resolve(w.in)
-	g, problems, ok := p.Group(gwKey("default/gw"))
-	if !ok || len(problems) != 0 {
-		t.Fatalf("ok %t, problems %v", ok, problems)
+	groups, problems := p.Groups(gwKey("default/gw"))
+	if len(problems) != 0 {
+		t.Fatalf("problems %v", problems)
 	}
-	valid(t, g)
 	var got []string
-	for _, v := range g.VIPs {
-		got = append(got, fmt.Sprintf("vip %s %s", v.Address, v.FailAction))
-	}
-	for _, s := range g.Services {
-		got = append(got, fmt.Sprintf("service %s %s %s %d -> %s", s.Name, s.VIP, s.Protocol, s.Ports.First, s.Pool))
-	}
-	for _, pool := range g.Pools {
-		for _, b := range pool.Backends {
-			got = append(got, fmt.Sprintf("pool %s: %s %s weight %d", pool.Name, b.Name, b.Endpoint(), b.Weight))
+	for _, g := range groups {
+		valid(t, g)
+		got = append(got, "group "+g.Name)
+		for _, v := range g.VIPs {
+			got = append(got, fmt.Sprintf("vip %s %s", v.Address, v.FailAction))
+		}
+		for _, s := range g.Services {
+			got = append(got, fmt.Sprintf("service %s %s %s %d -> %s", s.Name, s.VIP, s.Protocol, s.Ports.First, s.Pool))
+		}
+		for _, pool := range g.Pools {
+			for _, b := range pool.Backends {
+				got = append(got, fmt.Sprintf("pool %s: %s %s weight %d", pool.Name, b.Name, b.Endpoint(), b.Weight))
+			}
 		}
 	}
+	const four, six = "k8s/gateway/default/gw/ipv4", "k8s/gateway/default/gw/ipv6"
 	want := []string{
+		"group " + four,
 		"vip 192.0.2.1 pass",
+		"service " + four + "/http/192.0.2.1 192.0.2.1 tcp 80 -> " + four + "/tcproute/default/web",
+		"service " + four + "/alt/192.0.2.1 192.0.2.1 tcp 8080 -> " + four + "/tcproute/default/web",
+		"service " + four + "/dns/192.0.2.1 192.0.2.1 udp 53 -> " + four + "/udproute/default/dns",
+		"pool " + four + "/tcproute/default/web: web-0 198.18.1.1:8080 weight 9",
+		"pool " + four + "/tcproute/default/web: web-1 198.18.1.2:8080 weight 9",
+		"pool " + four + "/tcproute/default/web: canary-0 198.18.2.1:8080 weight 2",
+		"pool " + four + "/udproute/default/dns: web-0 198.18.1.1:53 weight 1",
+		"group " + six,
 		"vip 2001:db8::80 pass",
-		"service k8s/gateway/default/gw/http/192.0.2.1 192.0.2.1 tcp 80 -> k8s/gateway/default/gw/tcproute/default/web/v4",
-		"service k8s/gateway/default/gw/alt/192.0.2.1 192.0.2.1 tcp 8080 -> k8s/gateway/default/gw/tcproute/default/web/v4",
-		"service k8s/gateway/default/gw/http/2001:db8::80 2001:db8::80 tcp 80 -> k8s/gateway/default/gw/tcproute/default/web/v6",
-		"service k8s/gateway/default/gw/alt/2001:db8::80 2001:db8::80 tcp 8080 -> k8s/gateway/default/gw/tcproute/default/web/v6",
-		"service k8s/gateway/default/gw/dns/192.0.2.1 192.0.2.1 udp 53 -> k8s/gateway/default/gw/udproute/default/dns/v4",
-		"service k8s/gateway/default/gw/dns/2001:db8::80 2001:db8::80 udp 53 -> k8s/gateway/default/gw/udproute/default/dns/v6",
-		"pool k8s/gateway/default/gw/tcproute/default/web/v4: web-0 198.18.1.1:8080 weight 9",
-		"pool k8s/gateway/default/gw/tcproute/default/web/v4: web-1 198.18.1.2:8080 weight 9",
-		"pool k8s/gateway/default/gw/tcproute/default/web/v4: canary-0 198.18.2.1:8080 weight 2",
-		"pool k8s/gateway/default/gw/tcproute/default/web/v6: web-2 [2001:db8:1::1]:8080 weight 9",
-		"pool k8s/gateway/default/gw/udproute/default/dns/v4: web-0 198.18.1.1:53 weight 1",
+		"service " + six + "/http/2001:db8::80 2001:db8::80 tcp 80 -> " + six + "/tcproute/default/web",
+		"service " + six + "/alt/2001:db8::80 2001:db8::80 tcp 8080 -> " + six + "/tcproute/default/web",
+		"service " + six + "/dns/2001:db8::80 2001:db8::80 udp 53 -> " + six + "/udproute/default/dns",
+		"pool " + six + "/tcproute/default/web: web-2 [2001:db8:1::1]:8080 weight 9",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -73,7 +89,7 @@ func TestGroupRefuses(t *testing.T) {
 		`{apiVersion: gateway.networking.k8s.io/v1, kind: TCPRoute, metadata: {namespace: default, name: r}, spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: web, port: 80, weight: 2}, {name: missing, port: 80, weight: 6}, {name: empty, port: 80, weight: 2}, {name: web, port: 99, weight: 0}]}]}}`,
 		`{apiVersion: gateway.networking.k8s.io/v1, kind: UDPRoute, metadata: {namespace: default, name: r}, spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: missing, port: 53}]}]}}`)
 	w.serve("default/web", 80, "198.18.1.1:8080", "198.18.1.2:8080")
-	g, _, _ := Resolve(w.in).Group(gwKey("default/gw"))
+	g := only(t, Resolve(w.in), "default/gw")
 	valid(t, g)
 	if len(g.Pools) != 2 || len(g.Services) != 2 {
 		t.Fatalf("group %+v", g)
@@ -89,12 +105,13 @@ func TestGroupRefuses(t *testing.T) {
 // TestGroupOfNothing: Gateways that put nothing in force.
 func TestGroupOfNothing(t *testing.T) {
 	for name, gw := range map[string]string{
-		"without an address": `{metadata: {namespace: default, name: gw}, spec: {gatewayClassName: fairlead, listeners: [{name: tcp, protocol: TCP, port: 80}]}}`,
-		"not accepted":       `{metadata: {namespace: default, name: gw}, spec: {gatewayClassName: fairlead, addresses: [{type: Hostname, value: a.example}], listeners: [{name: tcp, protocol: TCP, port: 80}]}, status: {addresses: [{value: 192.0.2.1}]}}`,
-		"being deleted":      `{metadata: {namespace: default, name: gw, deletionTimestamp: "2026-01-01T00:00:00Z", finalizers: [fairlead.io/gateway-address-cleanup]}, spec: {gatewayClassName: fairlead, listeners: [{name: tcp, protocol: TCP, port: 80}]}, status: {addresses: [{value: 192.0.2.1}]}}`,
+		"without our finalizer": `{metadata: {namespace: default, name: gw, annotations: {test: bare}}, spec: {gatewayClassName: fairlead, listeners: [{name: tcp, protocol: TCP, port: 80}]}, status: {addresses: [{value: 192.0.2.1}]}}`,
+		"without an address":    `{metadata: {namespace: default, name: gw}, spec: {gatewayClassName: fairlead, listeners: [{name: tcp, protocol: TCP, port: 80}]}}`,
+		"not accepted":          `{metadata: {namespace: default, name: gw}, spec: {gatewayClassName: fairlead, addresses: [{type: Hostname, value: a.example}], listeners: [{name: tcp, protocol: TCP, port: 80}]}, status: {addresses: [{value: 192.0.2.1}]}}`,
+		"being deleted":         `{metadata: {namespace: default, name: gw, deletionTimestamp: "2026-01-01T00:00:00Z", finalizers: [fairlead.io/gateway-address-cleanup]}, spec: {gatewayClassName: fairlead, listeners: [{name: tcp, protocol: TCP, port: 80}]}, status: {addresses: [{value: 192.0.2.1}]}}`,
 	} {
 		w := newWorld(t, "{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, "+gw[1:])
-		if g, _, ok := Resolve(w.in).Group(gwKey("default/gw")); ok {
+		if g, _ := Resolve(w.in).Groups(gwKey("default/gw")); g != nil {
 			t.Errorf("a Gateway %s puts %v in force", name, g)
 		}
 	}
@@ -109,8 +126,8 @@ func TestLongNames(t *testing.T) {
 		`{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {namespace: default, name: `+long+`}, spec: {gatewayClassName: fairlead, listeners: [{name: tcp, protocol: TCP, port: 80}]}}`,
 		`{apiVersion: gateway.networking.k8s.io/v1, kind: TCPRoute, metadata: {namespace: default, name: `+long+`}, spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: web, port: 80}]}]}}`)
 	p := Resolve(w.in)
-	g, _, ok := p.Group(gwKey("default/gw"))
-	if !ok || len(g.Services) != 2 {
+	g := only(t, p, "default/gw")
+	if len(g.Services) != 2 {
 		t.Fatalf("group %v", g)
 	}
 	valid(t, g)

@@ -13,6 +13,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"fairlead/controlplane/model"
+	"fairlead/k8ssync/allocate"
 )
 
 // outcome is all that a plan says.
@@ -22,7 +23,7 @@ type outcome struct {
 	Statuses map[string]gatewayv1.GatewayStatus
 	Routes   map[string]gatewayv1.RouteStatus
 	Classes  map[string]gatewayv1.GatewayClassStatus
-	Requests []Request
+	Requests []allocate.Request
 }
 
 func outcomeOf(in Input) outcome {
@@ -32,8 +33,9 @@ func outcomeOf(in Input) outcome {
 	for _, k := range p.Keys() {
 		out.Keys = append(out.Keys, k.String())
 		out.Statuses[k.String()], _ = p.GatewayStatus(k, moment)
-		if g, _, ok := p.Group(k); ok {
-			out.Groups[k.String()] = g
+		groups, _ := p.Groups(k)
+		for _, g := range groups {
+			out.Groups[g.Name] = g
 		}
 	}
 	for _, k := range p.Routes() {
@@ -140,6 +142,7 @@ func randomWorld(t *testing.T, random *rand.Rand) *world {
 		for range random.IntN(3) {
 			gw.Status.Addresses = append(gw.Status.Addresses, gatewayv1.GatewayStatusAddress{Value: pick(random, "192.0.2.1", "192.0.2.2", "2001:db8::80")})
 		}
+		gw.Finalizers = pick(random, nil, []string{Finalizer}, []string{Finalizer})
 		w.in.Gateways = append(w.in.Gateways, gw)
 	}
 	for i := range random.IntN(5) {

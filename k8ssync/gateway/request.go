@@ -8,12 +8,14 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/controlplane/model"
+	"fairlead/k8ssync/allocate"
 	"fairlead/k8ssync/kube"
+	"fairlead/k8ssync/ledger"
 )
 
 // Requests are what Gateways ask of the allocation of addresses, sorted by key.
-func (p *Plan) Requests() []Request {
-	var out []Request
+func (p *Plan) Requests() []allocate.Request {
+	var out []allocate.Request
 	for _, key := range p.order {
 		if r, ok := p.Request(key); ok {
 			out = append(out, r)
@@ -25,21 +27,32 @@ func (p *Plan) Requests() []Request {
 // Request is what one Gateway asks; ok is false when it asks for nothing and has
 // nothing. One that is not accepted, or that is being deleted, asks to keep what it
 // has.
-func (p *Plan) Request(key kube.Key) (r Request, ok bool) {
+func (p *Plan) Request(key kube.Key) (r allocate.Request, ok bool) {
 	g := p.gateways[key]
 	if g == nil {
-		return Request{}, false
+		return r, false
 	}
-	r = Request{Key: key, UID: g.object.UID, Options: g.options, Labels: labelsOf(g.object), Held: recorded(g.object)}
+	namespace, _ := p.in.Namespace(key.Namespace)
+	r = allocate.Request{
+		Key: key, UID: string(g.object.UID), Options: g.options, Labels: labelsOf(g.object), NamespaceLabels: namespace,
+		Held: recorded(g.object), Created: g.object.CreationTimestamp.Time,
+	}
 	if g.refusal.Reason != "" || g.surplus() != "" || g.object.DeletionTimestamp != nil {
 		r.Options.Addresses, r.Options.Hold = nil, true
 		for _, a := range r.Held {
-			r.Families = append(r.Families, familyOf(a.Is4()))
+			r.Families = append(r.Families, ledgerFamily(familyOf(a.Is4())))
 		}
 		return r, len(r.Held) > 0
 	}
-	r.Families = p.families(g)
-	r.Required = len(g.object.Spec.Addresses) > 0
+	families := p.families(g)
+	if r.One = len(families) == 0; r.One {
+		first := p.firstFamily()
+		families = []corev1.IPFamily{first, familyOf(first == corev1.IPv6Protocol)}
+	}
+	for _, f := range families {
+		r.Families = append(r.Families, ledgerFamily(f))
+	}
+	r.Required = !r.One
 	for i := range g.listeners {
 		l := &g.listeners[i]
 		if !l.valid() {
@@ -49,9 +62,9 @@ func (p *Plan) Request(key kube.Key) (r Request, ok bool) {
 		if l.protocol == model.UDP {
 			protocol = corev1.ProtocolUDP
 		}
-		r.Ports = append(r.Ports, corev1.ServicePort{Name: string(l.spec.Name), Protocol: protocol, Port: l.spec.Port})
+		r.Ports = append(r.Ports, ledger.Port{Protocol: string(protocol), Port: uint16(l.spec.Port)})
 	}
-	slices.SortFunc(r.Ports, func(a, b corev1.ServicePort) int {
+	slices.SortFunc(r.Ports, func(a, b ledger.Port) int {
 		return cmp.Or(cmp.Compare(a.Protocol, b.Protocol), cmp.Compare(a.Port, b.Port))
 	})
 	return r, true
@@ -64,10 +77,16 @@ func familyOf(v4 bool) corev1.IPFamily {
 	return corev1.IPv6Protocol
 }
 
-// families are those of the addresses that are asked for. Each entry of
-// spec.addresses without a value asks for one of a family that none is asked of yet,
-// beginning with the cluster's first one; that is also what a Gateway gets that asks
-// for nothing.
+func ledgerFamily(f corev1.IPFamily) ledger.Family {
+	if f == corev1.IPv6Protocol {
+		return ledger.IPv6
+	}
+	return ledger.IPv4
+}
+
+// families are those of the addresses that are asked for; none: any will do. Each
+// entry of spec.addresses without a value asks for an address of a family that none
+// is asked of yet, beginning with the cluster's first one.
 func (p *Plan) families(g *gateway) []corev1.IPFamily {
 	var out []corev1.IPFamily
 	for _, a := range g.options.Addresses {
@@ -81,8 +100,8 @@ func (p *Plan) families(g *gateway) []corev1.IPFamily {
 			open++
 		}
 	}
-	if len(out) == 0 {
-		open = max(open, 1)
+	if len(out) == 0 && open == 1 {
+		return nil
 	}
 	first := p.firstFamily()
 	for _, f := range []corev1.IPFamily{first, familyOf(first == corev1.IPv6Protocol)} {

@@ -13,6 +13,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"fairlead/controlplane/model"
@@ -41,6 +42,7 @@ type RoomConfig struct {
 type Room struct {
 	cfg     RoomConfig
 	objects *objects
+	client  rest.Interface
 	wake    chan struct{} // holds at most one: there is news
 	synced  chan struct{}
 
@@ -75,7 +77,11 @@ func NewRoom(cfg RoomConfig) (*Room, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Room{cfg: cfg, objects: o, wake: make(chan struct{}, 1), synced: make(chan struct{}), plan: Resolve(Input{}), watchers: make(map[int]func())}, nil
+	client, err := newClient(cfg.Connection)
+	if err != nil {
+		return nil, err
+	}
+	return &Room{cfg: cfg, objects: o, client: client, wake: make(chan struct{}, 1), synced: make(chan struct{}), plan: Resolve(Input{}), watchers: make(map[int]func())}, nil
 }
 
 // Run follows everything until ctx ends. It is called once.
@@ -149,20 +155,7 @@ func (r *Room) resolve(served map[gatewayv1.Kind]bool) {
 	at := r.since
 	r.mu.Unlock()
 	// What comes in from here on is news again.
-	o := r.objects
-	in := Input{
-		Settings: r.cfg.Settings, Classes: o.classes.List(), Gateways: o.gateways.List(),
-		TCPRoutes: o.tcp.List(), UDPRoutes: o.udp.List(), Grants: o.grants.List(),
-		Bundle: o.bundle(), Served: served, Namespace: o.namespace,
-		Service: func(n types.NamespacedName) *corev1.Service {
-			svc, _ := r.cfg.Services.Get(n.Namespace, n.Name)
-			return svc
-		},
-		Endpoints: r.cfg.Endpoints,
-		Options: func(annotations map[string]string) (kube.Options, []kube.Problem) {
-			return options.ParseAnnotations(annotations, r.cfg.Settings.Flavors)
-		},
-	}
+	in := r.input(served)
 	version := ""
 	for _, gw := range in.Gateways {
 		version = report.Later(version, gw.ResourceVersion)
@@ -182,6 +175,24 @@ func (r *Room) resolve(served map[gatewayv1.Kind]bool) {
 	r.mu.Unlock()
 	for _, f := range told {
 		f()
+	}
+}
+
+// input is what a plan is made of, by the copies that the node has.
+func (r *Room) input(served map[gatewayv1.Kind]bool) Input {
+	o := r.objects
+	return Input{
+		Settings: r.cfg.Settings, Classes: o.classes.List(), Gateways: o.gateways.List(),
+		TCPRoutes: o.tcp.List(), UDPRoutes: o.udp.List(), Grants: o.grants.List(),
+		Bundle: o.bundle(), Served: served, Namespace: o.namespace,
+		Service: func(n types.NamespacedName) *corev1.Service {
+			svc, _ := r.cfg.Services.Get(n.Namespace, n.Name)
+			return svc
+		},
+		Endpoints: r.cfg.Endpoints,
+		Options: func(annotations map[string]string) (kube.Options, []kube.Problem) {
+			return options.ParseAnnotations(annotations, r.cfg.Settings.Flavors)
+		},
 	}
 }
 
@@ -220,8 +231,8 @@ func (r *Room) Plan() *Plan {
 // Keys are the Gateways of ours, sorted.
 func (r *Room) Keys() []kube.Key { return r.Plan().Keys() }
 
-// Group is what a Gateway puts in force; ok is false when that is nothing.
-func (r *Room) Group(key kube.Key) (model.Group, []kube.Problem, bool) { return r.Plan().Group(key) }
+// Groups are what a Gateway puts in force.
+func (r *Room) Groups(key kube.Key) ([]model.Group, []kube.Problem) { return r.Plan().Groups(key) }
 
 // GatewaysOf are the Gateways whose group depends on the endpoints of a Service.
 func (r *Room) GatewaysOf(service types.NamespacedName) []kube.Key {

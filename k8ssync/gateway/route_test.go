@@ -106,16 +106,16 @@ func TestOldestRouteWins(t *testing.T) {
 	if n := gw.Listeners[0].AttachedRoutes; n != 2 {
 		t.Errorf("listener tcp has %d routes, want 2", n)
 	}
-	group, _, ok := p.Group(gwKey("default/gw"))
-	if !ok || len(group.Pools) != 1 || group.Pools[0].Name != "k8s/gateway/default/gw/tcproute/default/older/v4" {
+	group := only(t, p, "default/gw")
+	if len(group.Pools) != 1 || group.Pools[0].Name != "k8s/gateway/default/gw/ipv4/tcproute/default/older" {
 		t.Errorf("pools %v", group.Pools)
 	}
 	valid(t, group)
 
 	// Routes of the same second are told apart by name.
 	w.in.TCPRoutes[0].CreationTimestamp = w.in.TCPRoutes[1].CreationTimestamp
-	group, _, _ = Resolve(w.in).Group(gwKey("default/gw"))
-	if group.Pools[0].Name != "k8s/gateway/default/gw/tcproute/default/newer/v4" {
+	group = only(t, Resolve(w.in), "default/gw")
+	if group.Pools[0].Name != "k8s/gateway/default/gw/ipv4/tcproute/default/newer" {
 		t.Errorf("pool %s, want that of the route whose name comes first", group.Pools[0].Name)
 	}
 }

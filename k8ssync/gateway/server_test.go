@@ -22,6 +22,7 @@ import (
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"fairlead/controlplane/model"
+	"fairlead/k8ssync/allocate"
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/watch"
 	kubelab "fairlead/perf/kube"
@@ -50,22 +51,22 @@ func definitions(t testing.TB) string {
 	return strings.Join(all, "\n---\n")
 }
 
-// ledger is the allocation of addresses of a test: the first free one of a list.
-type ledger struct {
+// book is the allocation of addresses of a test: the first free one of a list.
+type book struct {
 	mu    sync.Mutex
 	pool  []netip.Addr
 	holds map[kube.Key][]netip.Addr
 }
 
-func newLedger(addresses ...string) *ledger {
-	l := &ledger{holds: make(map[kube.Key][]netip.Addr)}
+func newBook(addresses ...string) *book {
+	l := &book{holds: make(map[kube.Key][]netip.Addr)}
 	for _, a := range addresses {
 		l.pool = append(l.pool, netip.MustParseAddr(a))
 	}
 	return l
 }
 
-func (l *ledger) Ensure(_ context.Context, r Request) (Assignment, error) {
+func (l *book) Ensure(_ context.Context, r allocate.Request) (allocate.Assignment, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(r.Held) > 0 && len(l.holds[r.Key]) == 0 {
@@ -73,7 +74,7 @@ func (l *ledger) Ensure(_ context.Context, r Request) (Assignment, error) {
 	}
 	held := l.holds[r.Key]
 	if r.Options.Hold || len(held) > 0 && !slices.ContainsFunc(r.Options.Addresses, func(a netip.Addr) bool { return !slices.Contains(held, a) }) {
-		return Assignment{Addresses: held}, nil
+		return allocate.Assignment{Addresses: held}, nil
 	}
 	taken := make(map[netip.Addr]bool)
 	for key, addresses := range l.holds {
@@ -85,25 +86,35 @@ func (l *ledger) Ensure(_ context.Context, r Request) (Assignment, error) {
 	for _, family := range r.Families {
 		i := slices.IndexFunc(l.pool, func(a netip.Addr) bool {
 			asked := slices.IndexFunc(r.Options.Addresses, func(b netip.Addr) bool { return b.Is4() == a.Is4() })
-			return familyOf(a.Is4()) == family && !taken[a] && (asked < 0 || r.Options.Addresses[asked] == a)
+			return ledgerFamily(familyOf(a.Is4())) == family && !taken[a] && (asked < 0 || r.Options.Addresses[asked] == a)
 		})
 		if i < 0 {
-			return Assignment{Addresses: held, Problems: []kube.Problem{{Severity: kube.Warning, Reason: "None", Message: fmt.Sprintf("no address of %s for %v", family, r.Options.Addresses)}}}, nil
+			return allocate.Assignment{Addresses: held, Problems: []kube.Problem{{Severity: kube.Warning, Reason: "None", Message: fmt.Sprintf("no address of IPv%d for %v", family, r.Options.Addresses)}}}, nil
 		}
-		got = append(got, l.pool[i])
+		if got = append(got, l.pool[i]); r.One {
+			break
+		}
 	}
 	l.holds[r.Key] = got
-	return Assignment{Addresses: got}, nil
+	return allocate.Assignment{Addresses: got}, nil
 }
 
-func (l *ledger) Release(_ context.Context, key kube.Key) error {
+func (l *book) Release(_ context.Context, key kube.Key, keep ...netip.Addr) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.holds, key)
+	if delete(l.holds, key); len(keep) > 0 {
+		l.holds[key] = keep
+	}
 	return nil
 }
 
-func (l *ledger) held() map[kube.Key][]netip.Addr {
+func (l *book) Holds(key kube.Key) []netip.Addr {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.holds[key]
+}
+
+func (l *book) held() map[kube.Key][]netip.Addr {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return maps.Clone(l.holds)
@@ -114,7 +125,7 @@ type site struct {
 	t      *testing.T
 	plane  *kubelab.ControlPlane
 	room   *Room
-	ledger *ledger
+	ledger *book
 
 	mu    sync.Mutex
 	marks map[kube.Key]int
@@ -123,7 +134,7 @@ type site struct {
 
 func newSite(t *testing.T, addresses ...string) *site {
 	t.Helper()
-	s := &site{t: t, plane: kubelab.ForTest(t, kubelab.Config{}), ledger: newLedger(addresses...), marks: make(map[kube.Key]int)}
+	s := &site{t: t, plane: kubelab.ForTest(t, kubelab.Config{}), ledger: newBook(addresses...), marks: make(map[kube.Key]int)}
 	conn, err := watch.Connect(watch.Config{REST: s.plane.REST()})
 	if err != nil {
 		t.Fatal(err)
@@ -145,7 +156,7 @@ func newSite(t *testing.T, addresses ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := NewWriter(WriterConfig{Room: s.room, Connection: conn, Addresses: s.ledger, Tell: func(o runtime.Object, p kube.Problem) {
+	w, err := NewWriter(WriterConfig{Room: s.room, Addresses: s.ledger, Tell: func(o runtime.Object, p kube.Problem) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.told = append(s.told, p.Reason+": "+p.Message)
@@ -266,6 +277,9 @@ func TestServer(t *testing.T) {
 		t.Fatalf("there are Gateways %v", keys)
 	}
 
+	if requests, err := s.room.Requests(t.Context()); err != nil || len(requests) != 0 {
+		t.Errorf("requests %v, error %v, where the API is not installed", requests, err)
+	}
 	s.apply(definitions(t))
 	s.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
 	s.apply(`
@@ -383,6 +397,17 @@ spec:
 		defer s.mu.Unlock()
 		if !slices.Contains(s.told, "UnsupportedAddress: spec.addresses[0]: type Hostname is not supported; IPAddress is") {
 			t.Errorf("Events: %v", s.told)
+		}
+	})
+	t.Run("what the API server says of requests", func(t *testing.T) {
+		requests, err := s.room.Requests(t.Context())
+		if err != nil || len(requests) != 2 || requests[0].Key != gwKey("default/fixed") || len(requests[0].Held) != 2 || requests[1].Key != gwKey("default/front") {
+			t.Errorf("requests %+v, error %v", requests, err)
+		}
+		for name, want := range map[string]bool{"default/front": true, "default/nix": false} {
+			if got, err := s.room.Wants(t.Context(), gwKey(name)); got != want || err != nil {
+				t.Errorf("Gateway %s is to have addresses: %t, error %v", name, got, err)
+			}
 		}
 	})
 	t.Run("deletion gives addresses back", func(t *testing.T) {

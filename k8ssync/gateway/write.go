@@ -11,36 +11,15 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
+	"fairlead/k8ssync/allocate"
 	"fairlead/k8ssync/kube"
-	"fairlead/k8ssync/watch"
 )
 
 // fieldManager is as whom the writer writes.
 const fieldManager = "fairlead-gateway"
-
-// newClient is a client of the Gateway API's objects.
-func newClient(c *watch.Connection) (rest.Interface, error) {
-	scheme := runtime.NewScheme()
-	if err := gatewayv1.Install(scheme); err != nil {
-		return nil, fmt.Errorf("types of the Gateway API: %w", err)
-	}
-	metav1.AddToGroupVersion(scheme, groupVersion)
-	cfg := c.REST()
-	version := groupVersion
-	cfg.GroupVersion, cfg.APIPath, cfg.ContentType = &version, "/apis", runtime.ContentTypeJSON
-	cfg.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
-	client, err := rest.RESTClientForConfigAndClient(cfg, c.HTTP())
-	if err != nil {
-		return nil, fmt.Errorf("client of the Gateway API: %w", err)
-	}
-	return client, nil
-}
 
 // patch changes an object, unless it is another one than the copy that the change
 // was worked out from (409).
@@ -55,7 +34,7 @@ func (t *term) patch(ctx context.Context, id, plural, subresource string, object
 	if err != nil {
 		return err
 	}
-	request := t.client.Patch(types.MergePatchType).NamespaceIfScoped(object.GetNamespace(), object.GetNamespace() != "").
+	request := t.cfg.Room.client.Patch(types.MergePatchType).NamespaceIfScoped(object.GetNamespace(), object.GetNamespace() != "").
 		Resource(plural).Name(object.GetName()).Param("fieldManager", fieldManager).Body(body)
 	if subresource != "" {
 		request = request.SubResource(subresource)
@@ -108,7 +87,6 @@ func (t *term) gateway(ctx context.Context, plan *Plan, key kube.Key, gw *gatewa
 	if !ours || gw.DeletionTimestamp != nil {
 		return t.release(ctx, id, key, gw)
 	}
-	delete(t.leaving, key)
 	request, wants := plan.Request(key)
 	if wants && !slices.Contains(gw.Finalizers, Finalizer) {
 		return t.patch(ctx, id, gateways, "", gw, map[string]any{"metadata": map[string]any{
@@ -123,6 +101,9 @@ func (t *term) gateway(ctx context.Context, plan *Plan, key kube.Key, gw *gatewa
 		// What the record says of a Gateway that is not accepted stays, too.
 		if len(got.Addresses) > 0 && !sameAddresses(got.Addresses, request.Held) {
 			return t.patch(ctx, id, gateways, "status", gw, map[string]any{"status": map[string]any{"addresses": statusAddresses(got.Addresses)}})
+		}
+		if err := t.leave(ctx, id, key, gw, request.Held); err != nil {
+			return err
 		}
 	}
 	status, _ := plan.GatewayStatus(key, m)
@@ -141,21 +122,8 @@ func (t *term) release(ctx context.Context, id string, key kube.Key, gw *gateway
 		delete(t.leaving, key)
 		return nil
 	}
-	since, begun := t.leaving[key]
-	if !begun {
-		since = t.cfg.Now()
-		t.leaving[key] = since
-	}
-	if t.cfg.Fellows != nil {
-		if done, others := t.sum.Withdrawn(kube.Gateway, gw.ResourceVersion); !done && t.cfg.Now().Sub(since) < patience {
-			return nil
-		} else if !done {
-			names := make([]string, len(others))
-			for i := range others {
-				names[i] = others[i].String()
-			}
-			t.cfg.Log.Warn("the addresses of a Gateway are given back although nodes may serve them", "gateway", gw.Namespace+"/"+gw.Name, "nodes", strings.Join(names, "; "))
-		}
+	if !t.withdrawn(key, gw) {
+		return nil
 	}
 	if err := t.cfg.Addresses.Release(ctx, key); err != nil {
 		return fmt.Errorf("addresses of %s: %w", id, err)
@@ -166,6 +134,49 @@ func (t *term) release(ctx context.Context, id string, key kube.Key, gw *gateway
 		delete(t.leaving, key)
 	}
 	return err
+}
+
+// withdrawn reports whether no node serves what a Gateway had before its present
+// version, or nodes have been waited for for long enough.
+func (t *term) withdrawn(key kube.Key, gw *gatewayv1.Gateway) bool {
+	now := t.cfg.Now()
+	since, begun := t.leaving[key]
+	if !begun {
+		since = now
+		t.leaving[key] = since
+	}
+	if t.cfg.Fellows == nil {
+		return true
+	}
+	done, others := t.sum.Withdrawn(kube.Gateway, gw.ResourceVersion)
+	if done {
+		return true
+	}
+	if now.Sub(since) < t.cfg.Patience {
+		return false
+	}
+	names := make([]string, len(others))
+	for i := range others {
+		names[i] = others[i].String()
+	}
+	t.cfg.Log.Warn("an address of a Gateway is given back although nodes may serve it", "gateway", gw.Namespace+"/"+gw.Name, "nodes", strings.Join(names, "; "))
+	return true
+}
+
+// leave gives back what a Gateway has left for other addresses, which are recorded,
+// when no node serves it any more.
+func (t *term) leave(ctx context.Context, id string, key kube.Key, gw *gatewayv1.Gateway, keep []netip.Addr) error {
+	if !slices.ContainsFunc(t.cfg.Addresses.Holds(key), func(a netip.Addr) bool { return !slices.Contains(keep, a) }) {
+		delete(t.leaving, key)
+		return nil
+	}
+	if !t.withdrawn(key, gw) {
+		return nil
+	}
+	if err := t.cfg.Addresses.Release(ctx, key, keep...); err != nil {
+		return fmt.Errorf("addresses of %s: %w", id, err)
+	}
+	return nil // what is left has to be looked at once more
 }
 
 // route writes the status of a route.
@@ -179,7 +190,7 @@ func (t *term) route(ctx context.Context, plan *Plan, key RouteKey, m Moment) er
 }
 
 // addressing says why a Gateway has not got what it asks for.
-func addressing(r *Request, got *Assignment) Addressing {
+func addressing(r *allocate.Request, got *allocate.Assignment) Addressing {
 	var messages []string
 	for _, p := range got.Problems {
 		if p.Severity == kube.Warning {

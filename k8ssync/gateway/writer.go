@@ -6,50 +6,52 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/rest"
 
+	"fairlead/k8ssync/allocate"
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/report"
-	"fairlead/k8ssync/watch"
 )
 
 // Addresses are who holds which address: what the Services' writer uses as well.
 // Nothing is asked before all that hold addresses are known to it.
 type Addresses interface {
 	// Ensure has a Gateway hold addresses. It keeps what it has as long as that can
-	// be.
-	Ensure(ctx context.Context, r Request) (Assignment, error)
-	// Release has a Gateway hold nothing any more. One that holds nothing is fine.
-	Release(ctx context.Context, key kube.Key) error
+	// be; what it has to leave stays reserved for it until Release.
+	Ensure(ctx context.Context, r allocate.Request) (allocate.Assignment, error)
+	// Release has a Gateway hold nothing any more but what is to be kept. One that
+	// holds nothing is fine.
+	Release(ctx context.Context, key kube.Key, keep ...netip.Addr) error
+	// Holds are the addresses that are reserved for a Gateway.
+	Holds(key kube.Key) []netip.Addr
 }
 
 // WriterConfig is what a Writer is made of.
 type WriterConfig struct {
-	Room       *Room
-	Connection *watch.Connection
-	Addresses  Addresses
-	Fellows    kube.Fellows // nil: it is not known what is in force where
+	Room      *Room
+	Addresses Addresses
+	Fellows   kube.Fellows // nil: it is not known what is in force where
 	// Tell makes an Event of a problem. Optional.
 	Tell func(object runtime.Object, problem kube.Problem)
-	Log  *slog.Logger     // optional
-	Now  func() time.Time // optional
+	// Patience is how long nodes that have no connection, or are slow, are waited for
+	// before an address is free; 0: DefaultPatience.
+	Patience time.Duration
+	Log      *slog.Logger     // optional
+	Now      func() time.Time // optional
 }
 
 // Writer writes what the Gateway API's objects are told, on the elected node: the
 // statuses of GatewayClasses, Gateways and routes, and the finalizers of Gateways.
-type Writer struct {
-	cfg    WriterConfig
-	client rest.Interface
-}
+type Writer struct{ cfg WriterConfig }
 
 // NewWriter prepares a writer.
 func NewWriter(cfg WriterConfig) (*Writer, error) {
-	if cfg.Room == nil || cfg.Connection == nil || cfg.Addresses == nil {
-		return nil, errors.New("gateway: a writer needs a room, a connection and addresses")
+	if cfg.Room == nil || cfg.Addresses == nil {
+		return nil, errors.New("gateway: a writer needs a room and addresses")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
@@ -57,21 +59,22 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	if cfg.Patience == 0 {
+		cfg.Patience = DefaultPatience
+	}
 	if cfg.Tell == nil {
 		cfg.Tell = func(runtime.Object, kube.Problem) {}
 	}
-	client, err := newClient(cfg.Connection)
-	if err != nil {
-		return nil, err
-	}
-	return &Writer{cfg: cfg, client: client}, nil
+	return &Writer{cfg: cfg}, nil
 }
+
+// DefaultPatience is how long nodes are waited for before an address is free.
+const DefaultPatience = 15 * time.Second
 
 // Times of the writer.
 const (
 	retry       = time.Second      // until something that failed is tried again
 	resync      = 10 * time.Minute // between looks at everything although nothing has changed
-	patience    = 30 * time.Second // that nodes without a connection are waited for before an address is given back
 	callTimeout = 10 * time.Second // of one request
 )
 
