@@ -26,8 +26,10 @@ func newDoctor() *cobra.Command {
 		Long: `Examine this machine and, when one runs, the node on it: the kernel, the
 interfaces and their drivers, queues, offloads and MTUs, XDP programs, CPUs and
 interrupts, memory, rights and limits, firewall rules about VIPs, and what the
-node says of itself. Each finding says what to do and, where there is one, the
-command that does it. Nothing is changed.
+node says of itself. With [kubernetes] the API server is asked, with the node's
+credentials: whether it answers, grants what the node needs, and has the kinds. Each
+finding says what to do and, where there is one, the command that does it. Nothing
+is changed.
 
 The table shows what is to be done; with -o wide it also shows what is well. The
 exit status is that of the worst finding: 0 when all is well, 1 with warnings, 2

@@ -128,7 +128,7 @@ func TestFormats(t *testing.T) {
 	others := []string{
 		"backend", "run", "replay", "profile", // what they have to say is their log, or a file
 		"bgp", "config", "completion", // groups of commands
-		"k8s", "cluster", "cluster key", "cluster key generate", "config reference", "completion bash", "completion fish", "completion powershell", "completion zsh",
+		"k8s", "k8s manifests", "k8s crds", "k8s kubeconfig", "cluster", "cluster key", "cluster key generate", "config reference", "completion bash", "completion fish", "completion powershell", "completion zsh",
 	}
 	r := fairlead(t, t.TempDir(), "reference")
 	sections := strings.Split(r.stdout, "\n## fairlead ")[1:]

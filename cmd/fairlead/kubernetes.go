@@ -22,7 +22,7 @@ func newKubernetes() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(newKubernetesStatus(), newKubernetesServices())
+	c.AddCommand(newKubernetesStatus(), newKubernetesServices(), newKubernetesManifests(), newKubernetesCRDs(), newKubernetesKubeconfig(), newKubernetesMigrate())
 	return c
 }
 

@@ -1,7 +1,7 @@
 // Package doctor examines a machine and, when one runs, the node on it: what
 // keeps packets from being forwarded, what loses them, and what makes it slow.
-// Every finding says what to do. Nothing is changed, and nothing is sent but a
-// question to the node's own admin socket.
+// Every finding says what to do. Nothing is changed, and nothing is sent but
+// questions to the node's own admin socket and to the API server of Kubernetes.
 package doctor
 
 import (
@@ -75,6 +75,7 @@ func examine(s Subjects, sys system, known ...Finding) Report {
 	d.firewall()
 	d.processes()
 	d.node()
+	d.kubernetes()
 	slices.SortStableFunc(d.found, func(a, b Finding) int { return cmp.Compare(b.Status.Severity(), a.Status.Severity()) })
 	r := Report{Status: OK, Findings: d.found}
 	if len(d.found) > 0 {

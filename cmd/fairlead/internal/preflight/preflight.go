@@ -52,6 +52,7 @@ func Machine(cfg *configs.Config) []Finding {
 	c.health()
 	c.bgp()
 	c.cluster()
+	c.kubernetes()
 	slices.SortStableFunc(c.found, func(a, b Finding) int { return cmp.Compare(a.Level, b.Level) })
 	return c.found
 }
