@@ -11,6 +11,7 @@ import (
 
 	"fairlead/controlplane/model"
 	"fairlead/k8ssync/election"
+	"fairlead/k8ssync/gateway"
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/report"
 	"fairlead/k8ssync/translate"
@@ -51,6 +52,7 @@ type Sync struct {
 	holdFor time.Duration
 	inForce chan struct{} // closed when everything is in force for the first time
 
+	routes       *gateway.Room // nil when the Gateway API is not served
 	nodesChanged atomic.Bool
 	publisher    *report.Publisher // nil before Run
 	election     *election.Election
@@ -112,6 +114,9 @@ func New(cfg Config) (*Sync, error) {
 		return nil, err
 	}
 	if s.objects, err = newObjects(s.conn, &cfg.Settings); err != nil {
+		return nil, err
+	}
+	if s.routes, err = s.newRoutes(); err != nil {
 		return nil, err
 	}
 	if s.election, err = s.newElection(); err != nil {

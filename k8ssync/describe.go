@@ -35,6 +35,11 @@ func (s *Sync) Keys() []kube.Key {
 			keys[translate.KeyOf(svc)] = true
 		}
 	}
+	if s.routes != nil {
+		for _, key := range s.routes.Keys() {
+			keys[key] = true
+		}
+	}
 	s.mu.Lock()
 	for key := range s.entries {
 		keys[key] = true
@@ -52,7 +57,14 @@ func (s *Sync) Describe(key kube.Key, sum *report.Sum) (o Object, ok bool) {
 	o = Object{Key: key, Nodes: len(sum.Nodes)}
 	version := ""
 	var groups []model.Group
-	if key.Kind == kube.Service {
+	if key.Kind == kube.Gateway {
+		if s.routes == nil {
+			return o, false
+		}
+		groups, o.Problems = s.routes.Groups(key)
+		o.ofGroups(groups)
+		version = s.routes.Version()
+	} else {
 		svc, there := s.objects.Services.Get(key.Namespace, key.Name)
 		if !there {
 			return o, false

@@ -24,10 +24,13 @@ func (s *Sync) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.objects.run(ctx) })
 	g.Go(func() error { return s.confirmHeld(ctx) })
+	if s.routes != nil {
+		g.Go(func() error { return s.routes.Run(ctx) })
+	}
 	g.Go(func() error { return s.write(ctx) })
 	g.Go(func() error { return s.askVersion(ctx) })
 	g.Go(func() error {
-		for _, synced := range s.objects.synced() {
+		for _, synced := range s.synced() {
 			select {
 			case <-synced:
 			case <-ctx.Done():
@@ -70,7 +73,7 @@ func (s *Sync) loop(ctx context.Context) error {
 		case <-ready:
 		case <-retry:
 		}
-		through := versions{services: s.objects.Services.Version()} // before the keys: they are of it, at least
+		through := s.versions() // before the keys: they are of these, at least
 		s.collect(pending)
 		if err := s.apply(pending, first, through); err != nil {
 			retry, delay = time.After(delay), min(2*delay, retryMost)
@@ -79,6 +82,24 @@ func (s *Sync) loop(ctx context.Context) error {
 		s.report()
 		pending, first, retry, delay = map[kube.Key]change{}, false, nil, retryFirst
 	}
+}
+
+// synced are closed when everything has been seen once.
+func (s *Sync) synced() []<-chan struct{} {
+	list := s.objects.synced()
+	if s.routes != nil {
+		list = append(list, s.routes.Synced())
+	}
+	return list
+}
+
+// versions are how far what is marked has come.
+func (s *Sync) versions() versions {
+	v := versions{services: s.objects.Services.Version()}
+	if s.routes != nil {
+		v.gateways = s.routes.Version()
+	}
+	return v
 }
 
 // collect adds what has changed to pending.
@@ -97,6 +118,11 @@ func (s *Sync) collect(pending map[kube.Key]change) {
 	}
 	for key := range s.entries {
 		add(pending, key, c)
+	}
+	if s.routes != nil {
+		for _, key := range s.routes.Keys() {
+			add(pending, key, c)
+		}
 	}
 }
 

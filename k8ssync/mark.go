@@ -40,8 +40,10 @@ func (s *Sync) sliceChanged(e watch.Event[*discoveryv1.EndpointSlice]) {
 	c := change{at: e.At, trigger: trigger(&e), restored: e.Restored && e.New == nil}
 	o := e.Object()
 	s.dirty.mark(kube.Key{Kind: kube.Service, Namespace: o.Namespace, Name: watch.ServiceOf(o)}, c)
+	s.markGateways(o.Namespace, watch.ServiceOf(o), c)
 	if e.Old != nil && e.New != nil && watch.ServiceOf(e.Old) != watch.ServiceOf(e.New) {
 		s.dirty.mark(kube.Key{Kind: kube.Service, Namespace: e.Old.Namespace, Name: watch.ServiceOf(e.Old)}, c)
+		s.markGateways(e.Old.Namespace, watch.ServiceOf(e.Old), c)
 	}
 }
 
@@ -75,6 +77,7 @@ func (s *Sync) podChanged(e watch.Event[*metav1.PartialObjectMetadata]) {
 	pod := e.Object()
 	for _, slice := range s.objects.Slices.By(watch.ByPod, pod.Namespace+"/"+pod.Name) {
 		s.dirty.mark(kube.Key{Kind: kube.Service, Namespace: slice.Namespace, Name: watch.ServiceOf(slice)}, change{at: e.At})
+		s.markGateways(slice.Namespace, watch.ServiceOf(slice), change{at: e.At})
 	}
 }
 

@@ -297,3 +297,33 @@ func TestConfigThatIsIncomplete(t *testing.T) {
 		}
 	}
 }
+
+// Without the objects of the Gateway API, Services are served all the same.
+func TestGatewayAPIThatIsNotInstalled(t *testing.T) {
+	w := newWorld(t)
+	w.web("web", 1)
+	sink := newMemory()
+	s := w.start(sink, func(c *Config) { c.Settings.Gateway = true })
+	w.until("in step", s.Synced)
+	if got := sink.backends(w.group("web")); got != "198.18.0.1:8080*1" {
+		t.Errorf("backends %s", got)
+	}
+	if st := s.Status(); !st.Connection.Connected {
+		t.Errorf("status %+v", st)
+	}
+	if _, err := w.client.CoreV1().Services(w.ns).Create(t.Context(), &corev1.Service{ObjectMeta: metav1.ObjectMeta{Name: "inner"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}}, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.until("Services of other types are known", func() bool { _, there := s.Objects().Services.Get(w.ns, "inner"); return there })
+	sum := s.Reports()
+	for _, key := range s.Keys() {
+		if key.Namespace != w.ns {
+			continue
+		}
+		o, there := s.Describe(key, &sum)
+		if !there || key.Name != "web" || o.Method != kube.Pods || o.Ready != 1 || o.Draining != 0 || o.Nodes != 1 || len(o.Addresses) != 1 || o.Ports[0] != "tcp/80" || len(o.Problems) != 0 {
+			t.Errorf("%+v", o)
+		}
+	}
+	w.until("the API server's version is known", func() bool { return strings.HasPrefix(s.Version(), "v1.") })
+}

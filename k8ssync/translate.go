@@ -12,8 +12,8 @@ import (
 
 // wants are the groups that an object is to have in force at present.
 func (s *Sync) wants(key kube.Key) []model.Group {
-	if key.Kind != kube.Service {
-		return nil
+	if key.Kind == kube.Gateway {
+		return s.gatewayWants(key)
 	}
 	svc, there := s.objects.Services.Get(key.Namespace, key.Name)
 	if !there {
@@ -43,6 +43,10 @@ func (s *Sync) Translate(svc *corev1.Service) translate.Output {
 // Service's options.
 func (s *Sync) Input(svc *corev1.Service) (translate.Input, []kube.Problem) {
 	o, problems := options.Parse(svc, s.cfg.Settings.Flavors)
+	return s.input(svc, o), problems
+}
+
+func (s *Sync) input(svc *corev1.Service, o kube.Options) translate.Input {
 	in := translate.Input{Service: svc, Slices: s.objects.SlicesOf(svc.Namespace, svc.Name), Options: o, Settings: s.cfg.Settings}
 	if translate.NeedsNodes(svc, o, s.cfg.Settings) {
 		in.Nodes = s.nodes.Load()
@@ -50,7 +54,7 @@ func (s *Sync) Input(svc *corev1.Service) (translate.Input, []kube.Problem) {
 	if s.objects.Pods != nil {
 		in.PodWeight = s.podWeight
 	}
-	return in, problems
+	return in
 }
 
 func (s *Sync) podWeight(namespace, name string) (string, bool) {
