@@ -198,8 +198,8 @@ func TestWithRealControllers(t *testing.T) {
 	c.method = ""
 	c.patch(`{"externalTrafficPolicy":"Local"}`)
 	c.becomes("Local goes to nodes", "n1 192.0.2.11*1, n2 192.0.2.12*0")
-	if out := c.now(); out.IPMode != kube.ModeVIP || out.Group.Pools[0].Check == nil || out.Group.Pools[0].Check.Port < 30000 {
-		t.Errorf("ipMode %s, check %+v", out.IPMode, out.Group.Pools[0].Check)
+	if out := c.now(); out.IPMode != kube.ModeVIP || whole(out).Pools[0].Check == nil || whole(out).Pools[0].Check.Port < 30000 {
+		t.Errorf("ipMode %s, check %+v", out.IPMode, whole(out).Pools[0].Check)
 	}
 	c.patch(`{"externalTrafficPolicy":"Cluster"}`)
 	c.readiness("b", corev1.ConditionTrue)

@@ -105,18 +105,18 @@ func TestMethods(t *testing.T) {
 				c.change(svc)
 			}
 			out := run(t, Input{Service: svc, Slices: pods, Nodes: nodes, Options: c.options, Settings: c.settings})
-			if out.Method != c.method || out.IPMode != c.mode || IPMode(svc, c.options, c.settings) != c.mode || out.Group.Services[0].Method != c.forward {
-				t.Errorf("method %s (%s), ipMode %s", out.Method, out.Group.Services[0].Method, out.IPMode)
+			if out.Method != c.method || out.IPMode != c.mode || IPMode(svc, c.options, c.settings) != c.mode || whole(out).Services[0].Method != c.forward {
+				t.Errorf("method %s (%s), ipMode %s", out.Method, whole(out).Services[0].Method, out.IPMode)
 			}
 			if needs := NeedsNodes(svc, c.options, c.settings); needs != (c.method != kube.Pods) {
 				t.Errorf("needs nodes: %v", needs)
 			}
 			label := "tcp-80/ipv4"
-			if out.Group.Services[0].Protocol == model.UDP {
+			if whole(out).Services[0].Protocol == model.UDP {
 				label = "udp-80/ipv4"
 			}
 			expect(t, out, label, c.backends)
-			p, check := out.Group.Pools[0], "-"
+			p, check := whole(out).Pools[0], "-"
 			if p.Check != nil {
 				check = fmt.Sprintf("%s %s %d", p.Check.Type, p.Check.Path, p.Check.Port)
 				if p.Check.HTTP.Path != "" {
@@ -134,7 +134,7 @@ func TestMethods(t *testing.T) {
 			if c.method == kube.Pods || label != "tcp-80/ipv4" {
 				wantDrain = model.NoDrain
 			}
-			if d := out.Group.Services[0].DrainTimeout; d != wantDrain {
+			if d := whole(out).Services[0].DrainTimeout; d != wantDrain {
 				t.Errorf("the drain timeout is %s", d)
 			}
 		})

@@ -279,7 +279,7 @@ func examine(t *testing.T, w *world, r *rand.Rand) {
 	if !reflect.DeepEqual(before, w.in.Service) {
 		t.Error("the Service has been changed")
 	}
-	for _, s := range out.Group.Services {
+	for _, s := range whole(out).Services {
 		if d := s.DrainTimeout; d != model.NoDrain && s.Protocol == model.UDP || d < time.Nanosecond {
 			t.Errorf("%s drains for %s", s.Name, d)
 		}

@@ -53,8 +53,8 @@ func TestWhatIsLeftAlone(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			svc := service(c.change)
 			out := run(t, Input{Service: svc, Settings: c.settings})
-			if Serves(svc, c.settings) != c.serves || out.Why != c.why || out.Group.Name != KeyOf(svc).Group() {
-				t.Errorf("serves %v, group %q, why %q, want %v, %q", Serves(svc, c.settings), out.Group.Name, out.Why, c.serves, c.why)
+			if Serves(svc, c.settings) != c.serves || out.Why != c.why || out.Key != KeyOf(svc) {
+				t.Errorf("serves %v, key %s, why %q, want %v, %q", Serves(svc, c.settings), out.Key, out.Why, c.serves, c.why)
 			}
 		})
 	}
@@ -94,8 +94,8 @@ func TestByPods(t *testing.T) {
 		Pools:    []model.Pool{p(443, "ipv4", b("10.0.0.1", 8443)), p(443, "ipv6"), p(80, "ipv4", b("10.0.0.1", 8080)), p(80, "ipv6", b("2001:db8:1::1", 8080))},
 	}
 	want.Pools[1].Backends = []model.Backend{}
-	if !reflect.DeepEqual(out.Group, want) {
-		t.Errorf("the group is\n%+v\nwant\n%+v", out.Group, want)
+	if !reflect.DeepEqual(whole(out), want) {
+		t.Errorf("the group is\n%+v\nwant\n%+v", whole(out), want)
 	}
 	if g := out.Groups; len(g) != 2 || g[0].Name != name+"/ipv4" || g[1].Name != name+"/ipv6" || len(g[0].Services) != 2 || len(g[0].Pools) != 2 || len(g[1].Services) != 2 {
 		t.Errorf("groups by family are %+v", g)
@@ -105,7 +105,7 @@ func TestByPods(t *testing.T) {
 	renamed := slice(endpointOf("a", "10.0.0.1"))
 	renamed.Ports[0].Name = ptr("renamed")
 	again := run(t, Input{Service: svc, Slices: sliceList{both, renamed, slice(endpointOf("a", "2001:db8:1::1"))}})
-	if got := again.Group.Services; !reflect.DeepEqual(got, want.Services) {
+	if got := whole(again).Services; !reflect.DeepEqual(got, want.Services) {
 		t.Errorf("a port that is renamed makes other services: %+v", got)
 	}
 }
@@ -122,7 +122,7 @@ func TestMixedProtocols(t *testing.T) {
 	))
 	out := run(t, Input{Service: svc, Slices: sliceList{slice(endpointOf("a", "10.0.0.1"))}, Options: kube.Options{IdleTimeout: time.Minute, DrainTimeout: time.Hour}})
 	var got []string
-	for _, s := range out.Group.Services {
+	for _, s := range whole(out).Services {
 		got = append(got, fmt.Sprintf("%s %d %s %s %s/%s/%s/%s", s.Protocol, s.Ports.First, s.Name, s.DrainTimeout, s.Timeouts.TCPEstablished, s.Timeouts.UDP, s.Timeouts.UDPStream, s.Timeouts.SCTP))
 	}
 	want := []string{
@@ -165,7 +165,7 @@ func TestSessionAffinity(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			out := run(t, Input{Service: service(func(s *corev1.Service) { s.Spec.SessionAffinity, s.Spec.SessionAffinityConfig = c.kind, c.config })})
-			if got := out.Group.Services[0].Affinity; got != c.want {
+			if got := whole(out).Services[0].Affinity; got != c.want {
 				t.Errorf("%+v, want %+v", got, c.want)
 			}
 		})
@@ -218,7 +218,7 @@ func TestSourceRanges(t *testing.T) {
 				}
 			})
 			out := run(t, Input{Service: svc})
-			for _, s := range out.Group.Services {
+			for _, s := range whole(out).Services {
 				want := c.four
 				if s.VIP.Is6() {
 					want = c.six
@@ -236,16 +236,16 @@ func TestSourceRanges(t *testing.T) {
 func TestOptions(t *testing.T) {
 	check := &model.Check{Type: model.CheckHTTP, Port: 9000}
 	out := run(t, Input{Service: service(), Options: kube.Options{Gone: model.GoneRehash, Check: check, SlowStart: time.Minute, FailAction: model.FailPass, IPMode: kube.ModeVIP, DrainTimeout: time.Second}})
-	s, p := out.Group.Services[0], out.Group.Pools[0]
+	s, p := whole(out).Services[0], whole(out).Pools[0]
 	if s.Gone != model.GoneRehash || s.DrainTimeout != time.Second || !p.Check.Equal(check) || p.SlowStart != time.Minute || p.PanicThreshold != 0 || out.IPMode != kube.ModeVIP {
 		t.Errorf("%+v, %+v, %s", s, p, out.IPMode)
 	}
-	if v := out.Group.VIPs; len(v) != 1 || v[0].FailAction != model.FailPass || !v[0].AnswerARP || !v[0].AnswerPing || !v[0].Announce.BGP {
+	if v := whole(out).VIPs; len(v) != 1 || v[0].FailAction != model.FailPass || !v[0].AnswerARP || !v[0].AnswerPing || !v[0].Announce.BGP {
 		t.Errorf("the VIP is %+v", v)
 	}
 	told(t, out)
-	if plain := run(t, Input{Service: service(), Options: kube.Options{FailAction: model.FailDrop}}); len(plain.Group.VIPs) != 0 {
-		t.Errorf("what is as always is said of VIPs that others may share: %+v", plain.Group.VIPs)
+	if plain := run(t, Input{Service: service(), Options: kube.Options{FailAction: model.FailDrop}}); len(whole(plain).VIPs) != 0 {
+		t.Errorf("what is as always is said of VIPs that others may share: %+v", whole(plain).VIPs)
 	}
 	told(t, run(t, Input{Service: service(), Options: kube.Options{NodesVia: model.GUE, SlowStart: time.Minute}}),
 		"AnnotationWithoutEffect: annotation fairlead.io/nodes-via: has no effect with method pods",
@@ -271,7 +271,7 @@ func TestChecksThatAPortCannotAnswer(t *testing.T) {
 		{corev1.ProtocolSCTP, model.Check{Type: model.CheckTCP}, false}, {corev1.ProtocolSCTP, model.Check{Type: model.CheckICMP}, true},
 	} {
 		out := run(t, Input{Service: service(func(s *corev1.Service) { s.Spec.Ports[0].Protocol = c.protocol }), Options: kube.Options{Check: &c.check}})
-		if made := out.Group.Pools[0].Check != nil; made != c.made {
+		if made := whole(out).Pools[0].Check != nil; made != c.made {
 			t.Errorf("%s with a check of type %s: made %v", c.protocol, c.check.Type, made)
 		}
 		if c.made {
@@ -289,7 +289,7 @@ func TestStatusAddresses(t *testing.T) {
 	if got := fmt.Sprint(VIPs(svc)); got != "[203.0.113.7 203.0.113.8]" {
 		t.Errorf("VIPs are %s", got)
 	}
-	if n := len(out.Group.Services); n != 2 || len(out.Group.Pools) != 1 {
+	if n := len(whole(out).Services); n != 2 || len(whole(out).Pools) != 1 {
 		t.Errorf("%d services", n)
 	}
 	told(t, out,

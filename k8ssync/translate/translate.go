@@ -37,7 +37,6 @@ type Output struct {
 	// Groups are one for each family of the VIPs, so that a node that can carry one of
 	// them only carries that.
 	Groups []model.Group
-	Group  model.Group // all of them in one
 	// Programmable: the groups are to be in force. Otherwise none of this object is,
 	// and Why says the reason in a few words.
 	Programmable bool
@@ -62,20 +61,15 @@ func Service(in Input) Output {
 	svc := in.Service
 	t := &translation{Input: in, method: MethodOf(svc, in.Options, in.Settings), seen: map[kube.Problem]bool{}}
 	out := Output{Key: KeyOf(svc), Method: t.method, IPMode: IPMode(svc, in.Options, in.Settings)}
-	out.Group.Name = out.Key.Group()
 	if Serves(svc, in.Settings) {
 		t.fit()
 	}
-	if out.Why = t.unprogrammable(out.Group.Name); out.Why == "" {
+	if out.Why = t.unprogrammable(out.Key.Group()); out.Why == "" {
 		for _, four := range []bool{true, false} {
-			if !slices.ContainsFunc(t.vips, func(a netip.Addr) bool { return a.Is4() == four }) {
-				continue
+			if slices.ContainsFunc(t.vips, func(a netip.Addr) bool { return a.Is4() == four }) {
+				out.Groups = append(out.Groups, t.group(out.Key.Group(), four))
 			}
-			g := t.group(out.Group.Name, four)
-			out.Groups = append(out.Groups, g)
-			out.Group.VIPs, out.Group.Services, out.Group.Pools = append(out.Group.VIPs, g.VIPs...), append(out.Group.Services, g.Services...), append(out.Group.Pools, g.Pools...)
 		}
-		byName(&out.Group)
 		out.Programmable = true
 	}
 	out.Problems, out.PortErrors = t.problems, t.portErrors

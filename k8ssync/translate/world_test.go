@@ -143,13 +143,21 @@ func valid(t testing.TB, out *Output) {
 			}
 		}
 	}
-	validGroup(t, &out.Group, out.Key)
-	if all != len(out.Group.Services) {
-		t.Errorf("%d services in groups, %d in all", all, len(out.Group.Services))
-	}
+	together := whole(*out)
+	validGroup(t, &together, out.Key)
 	if out.Programmable == (out.Why != "") || out.Programmable != (all > 0) {
 		t.Errorf("programmable %v with %d services: %q", out.Programmable, all, out.Why)
 	}
+}
+
+// whole is all the groups in one.
+func whole(out Output) model.Group {
+	all := model.Group{Name: out.Key.Group()}
+	for _, g := range out.Groups {
+		all.VIPs, all.Services, all.Pools = append(all.VIPs, g.VIPs...), append(all.Services, g.Services...), append(all.Pools, g.Pools...)
+	}
+	byName(&all)
+	return all
 }
 
 func validGroup(t testing.TB, g *model.Group, key kube.Key) {
@@ -187,11 +195,12 @@ func text(p *model.Pool) string {
 // pool finds a pool by the end of its name.
 func pool(t testing.TB, out Output, suffix string) *model.Pool {
 	t.Helper()
-	i := slices.IndexFunc(out.Group.Pools, func(p model.Pool) bool { return p.Name == out.Group.Name+"/"+suffix })
+	pools := whole(out).Pools
+	i := slices.IndexFunc(pools, func(p model.Pool) bool { return p.Name == out.Key.Group()+"/"+suffix })
 	if i < 0 {
-		t.Fatalf("no pool %s: %+v (%s)", suffix, out.Group.Pools, out.Why)
+		t.Fatalf("no pool %s: %+v (%s)", suffix, pools, out.Why)
 	}
-	return &out.Group.Pools[i]
+	return &pools[i]
 }
 
 // expect compares the backends of a pool.

@@ -131,10 +131,12 @@ func (h *history) settle(keys ...kube.Key) error {
 
 // program has the node look at a Service.
 func (h *history) program(key kube.Key) {
-	delete(h.groups, key.Group())
+	for _, family := range []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol} {
+		delete(h.groups, translate.GroupName(key, family))
+	}
 	if svc := h.services[key]; svc != nil {
-		if out := h.translate(svc); out.Programmable {
-			h.groups[out.Group.Name] = out.Group
+		for _, g := range h.translate(svc).Groups {
+			h.groups[g.Name] = g
 		}
 	}
 }
