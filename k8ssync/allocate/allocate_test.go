@@ -44,6 +44,7 @@ type world struct {
 // and pools of its own.
 func TestAPI(t *testing.T) {
 	cp := kubelab.ForTest(t, kubelab.Config{})
+	testNoCRDs(t, cp.REST())
 	for _, file := range []string{"addresspools", "addressreservations"} {
 		text, err := os.ReadFile(filepath.Join("../../configs/kubernetes/crds", file+".yaml"))
 		if err != nil {
@@ -93,6 +94,22 @@ func TestAPI(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// testNoCRDs: what an operator is told who has forgotten a step.
+func testNoCRDs(t *testing.T, config *rest.Config) {
+	client, err := v1alpha1.NewClient(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, err := New(Config{Client: client, Owner: nobody, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "there are no addresspools.fairlead.io: their CRD is not installed (fairlead k8s crds prints it): the server could not find the requested resource (get addresspools.fairlead.io)"
+	if err := a.Sync(t.Context(), nil); err == nil || err.Error() != want {
+		t.Errorf("error %v\nwant %s", err, want)
 	}
 }
 
@@ -250,8 +267,14 @@ func testLife(t *testing.T, w *world, ns string) {
 }
 
 func testShared(t *testing.T, w *world, ns string) {
-	a, b := w.allocator(t, nil), w.allocator(t, nil)
+	var looks atomic.Int32
+	a, b := w.allocator(t, func(c *Config) { c.Changed = func([]kube.Key) { looks.Add(1) } }), w.allocator(t, nil)
 	a.expect(t, ask(ns, "a", sharing(80)), "[192.0.2.0]")
+	a.expect(t, ask(ns, "a", sharing(81)), "[192.0.2.0]")
+	if looks.Load() != 1 {
+		t.Errorf("%d looks after a port has become free", looks.Load())
+	}
+	a.expect(t, ask(ns, "a", sharing(80), held("192.0.2.0")), "[192.0.2.0]")
 	// b knows nothing of it, learns of it, and joins.
 	b.expect(t, ask(ns, "b", sharing(443)), "[192.0.2.0]")
 	b.expect(t, ask(ns, "c", sharing(443)), "[192.0.2.1]")
@@ -261,6 +284,22 @@ func testShared(t *testing.T, w *world, ns string) {
 	a.release(t, ask(ns, "b"))
 	a.release(t, ask(ns, "d"))
 	w.expectLedger(t, "192.0.2.1 of p c")
+
+	// An older version is read while a claim is being written.
+	address := netip.MustParseAddr("192.0.2.6")
+	b.expect(t, ask(ns, "e", sharing(1), wants("192.0.2.6")), "[192.0.2.6]")
+	if err := a.look(t.Context(), address); err != nil {
+		t.Fatal(err)
+	}
+	_, writes, _ := a.decide(ask(ns, "f", sharing(2), wants("192.0.2.6")))
+	if err := a.look(t.Context(), address); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.doAll(t.Context(), writes); err != nil {
+		t.Fatal(err)
+	}
+	a.expect(t, ask(ns, "g", sharing(3), wants("192.0.2.6")), "[192.0.2.6]")
+	w.expectLedger(t, "192.0.2.1 of p c", "192.0.2.6 of p e f g")
 
 	// All at once: each holder is there in the end.
 	var group sync.WaitGroup

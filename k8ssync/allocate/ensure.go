@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"fairlead/k8ssync/kube"
+	"fairlead/k8ssync/ledger"
 )
 
 // attempts is how often a decision is made anew because others were faster. From
@@ -27,9 +29,12 @@ func (a *Allocator) Ensure(ctx context.Context, r Request) (Assignment, error) {
 				return Assignment{}, err
 			}
 		}
-		assignment, writes := a.decide(r)
+		assignment, writes, terms := a.decide(r)
 		err := a.doAll(ctx, writes)
 		if err == nil {
+			if terms {
+				a.cfg.Changed(nil)
+			}
 			return assignment, nil
 		}
 		if !errors.Is(err, errRaced) {
@@ -40,16 +45,22 @@ func (a *Allocator) Ensure(ctx context.Context, r Request) (Assignment, error) {
 }
 
 // decide is what an object is to have, and what has to be written before it has it.
-func (a *Allocator) decide(r Request) (Assignment, []write) {
+// terms is whether others may share with it now that could not.
+func (a *Allocator) decide(r Request) (assignment Assignment, writes []write, terms bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.alive[r.Key] = true
+	before := a.termsOf(r.Key)
 	decision := a.ledger.Assign(r)
-	assignment := Assignment{Addresses: decision.Addresses}
+	assignment.Addresses = decision.Addresses
 	for _, refusal := range decision.Refusals {
 		assignment.Problems = append(assignment.Problems, refusal.Problem())
 	}
-	var writes []write
+	for address, h := range a.termsOf(r.Key) {
+		if was, ok := before[address]; ok && !sameTerms(was, h) {
+			terms = true
+		}
+	}
 	for _, address := range decision.Addresses {
 		var claim *kube.Key
 		if !slices.Contains(r.Held, address) {
@@ -59,7 +70,25 @@ func (a *Allocator) decide(r Request) (Assignment, []write) {
 			writes = append(writes, w)
 		}
 	}
-	return assignment, writes
+	return assignment, writes, terms
+}
+
+// termsOf are the terms on which an object holds addresses. The lock is held.
+func (a *Allocator) termsOf(key kube.Key) map[netip.Addr]ledger.Holder {
+	terms := map[netip.Addr]ledger.Holder{}
+	for _, address := range a.ledger.Holds(key) {
+		r, _ := a.ledger.Reservation(address)
+		for _, h := range r.Holders {
+			if h.Key == key {
+				terms[address] = h
+			}
+		}
+	}
+	return terms
+}
+
+func sameTerms(a, b ledger.Holder) bool {
+	return a.SharingKey == b.SharingKey && slices.Equal(a.SharingNamespaces, b.SharingNamespaces) && slices.Equal(a.Ports, b.Ports)
 }
 
 // doAll makes changes one after the other, until one fails. What was decided stays

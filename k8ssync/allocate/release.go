@@ -63,6 +63,7 @@ func (a *Allocator) releaseOne(ctx context.Context, key kube.Key, address netip.
 		}
 		err := a.do(ctx, w)
 		if err == nil {
+			a.cfg.Changed(nil) // there is room
 			return nil
 		}
 		if !errors.Is(err, errRaced) {

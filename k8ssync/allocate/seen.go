@@ -94,9 +94,13 @@ func (a *Allocator) look(ctx context.Context, address netip.Addr) error {
 	}
 	a.mu.Lock()
 	var changed []kube.Key
-	if err != nil {
+	known, ok := a.seen[address]
+	switch {
+	case err != nil:
 		changed = a.vanish(address)
-	} else {
+	case ok && known.object.UID == o.UID && newer(known.object.ResourceVersion, o.ResourceVersion):
+		// Another call has written it since.
+	default:
 		changed = a.observe(o, false)
 	}
 	a.mu.Unlock()
@@ -147,19 +151,46 @@ func (a *Allocator) lookAll(ctx context.Context) error {
 	return nil
 }
 
+// listError is why the objects of a resource of ours could not be listed.
+func listError(resource string, err error) error {
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("there are no %s.%s: their CRD is not installed (fairlead k8s crds prints it): %w", resource, v1alpha1.Group, err)
+	}
+	return fmt.Errorf("list %s: %w", resource, err)
+}
+
 func (a *Allocator) listReservations(ctx context.Context) ([]v1alpha1.AddressReservation, error) {
 	var all []v1alpha1.AddressReservation
 	options := metav1.ListOptions{Limit: 500}
 	for {
 		page, err := a.cfg.Client.Reservations().List(ctx, options)
 		if err != nil {
-			return nil, fmt.Errorf("address reservations: %w", err)
+			return nil, listError(v1alpha1.Reservations, err)
 		}
 		all = append(all, page.Items...)
 		if options.Continue = page.Continue; page.Continue == "" {
 			return all, nil
 		}
 	}
+}
+
+// merge has the ledger say what was written here, and what was decided since. Between
+// the two it may have gone by an older version, which another call has read. The lock
+// is held.
+func (a *Allocator) merge(address netip.Addr, written *v1alpha1.AddressReservation) {
+	r, err := recorded(written)
+	if err != nil {
+		return
+	}
+	since, _ := a.ledger.Reservation(address)
+	for _, h := range since.Holders {
+		if i := slices.IndexFunc(r.Holders, func(o ledger.Holder) bool { return o.Key == h.Key }); i >= 0 {
+			r.Holders[i] = h
+		} else {
+			r.Holders = append(r.Holders, h)
+		}
+	}
+	a.ledger.Record(r)
 }
 
 // bury remembers an object that was deleted here: news of it that are on their way
@@ -256,6 +287,7 @@ func (a *Allocator) do(ctx context.Context, w write) error {
 			a.bury(w.before.UID)
 		} else {
 			a.observe(written, true)
+			a.merge(w.address, written)
 		}
 		a.touch()
 	}

@@ -140,7 +140,7 @@ func (a *Allocator) listPools(ctx context.Context) ([]v1alpha1.AddressPool, erro
 	for {
 		page, err := a.cfg.Client.Pools().List(ctx, options)
 		if err != nil {
-			return nil, fmt.Errorf("address pools: %w", err)
+			return nil, listError(v1alpha1.Pools, err)
 		}
 		all = append(all, page.Items...)
 		if options.Continue = page.Continue; page.Continue == "" {
