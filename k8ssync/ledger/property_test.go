@@ -454,7 +454,7 @@ func play(t *testing.T, steps int, pick func(n int) int) {
 
 // TestLedgerAgainstOracle plays random games.
 func TestLedgerAgainstOracle(t *testing.T) {
-	for seed := range uint64(400) {
+	for seed := range uint64(250) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		play(t, 100, random.IntN)
 		if t.Failed() {
