@@ -156,7 +156,7 @@ func (c *controllers) now() Output {
 // becomes waits until the IPv4 backends are these.
 func (c *controllers) becomes(what, want string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(c.t.Context(), 3*time.Minute)
 	defer cancel()
 	for {
 		got := text(pool(c.t, c.now(), "tcp-80/ipv4"))

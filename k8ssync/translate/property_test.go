@@ -327,7 +327,7 @@ func examine(t *testing.T, w *world, r *rand.Rand) {
 func TestAnyWorld(t *testing.T) {
 	r := rand.New(rand.NewPCG(6, 3))
 	programmed := map[kube.Method]int{}
-	for range 30_000 {
+	for range 10_000 {
 		raw := make([]byte, 400)
 		for i := range raw {
 			raw[i] = byte(r.Uint32())
