@@ -30,6 +30,7 @@ type Kubernetes struct {
 	LocalMethod KubernetesMethod // the same, with externalTrafficPolicy: Local
 	NodesVia    model.Method     // ipip, gue or l2
 	Zone        string           // that this node is in; empty: zone hints are not followed
+	NodeName    string           // of the node of Kubernetes that this one is; empty: NODE_NAME of the environment
 	PodWeights  bool
 	Annotations []string // the other load balancers whose annotations are read
 	Gateway     bool
@@ -92,6 +93,9 @@ func (r *reader) kubernetes(root *table, c *Config) {
 	out.NodesVia = choice(t, "nodes_via", out.NodesVia, model.IPIP, model.GUE, model.L2)
 	if out.Zone = t.text("zone", ""); !labelValue(out.Zone) {
 		t.refuse("zone", "%q is no zone: at most %d letters, digits, \"-\", \"_\" and \".\", a letter or digit first and last", out.Zone, maxZone)
+	}
+	if out.NodeName = t.text("node_name", ""); out.NodeName != "" && !dnsName(out.NodeName) {
+		t.refuse("node_name", "%q is no name of a node: at most 253 small letters, digits, \"-\" and \".\", a letter or digit first and last", out.NodeName)
 	}
 	out.PodWeights = t.flag("pod_weights", out.PodWeights)
 	out.Annotations = t.foreignAnnotations("annotations")

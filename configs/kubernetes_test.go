@@ -12,7 +12,7 @@ func renderKubernetes(k *Kubernetes, line func(format string, args ...any), quot
 		return
 	}
 	line("[kubernetes]\nkubeconfig = %s\ncontext = %s\nserver = %s\ntoken_file = %s\nca_file = %s", quote(k.Kubeconfig), quote(k.Context), quote(k.Server), quote(k.TokenFile), quote(k.CAFile))
-	line("class = %s\ndefault_class = %t\nmethod = %q\nlocal_method = %q\nnodes_via = %q\nzone = %s", quote(k.Class), k.DefaultClass, k.Method, k.LocalMethod, k.NodesVia, quote(k.Zone))
+	line("class = %s\ndefault_class = %t\nmethod = %q\nlocal_method = %q\nnodes_via = %q\nzone = %s\nnode_name = %s", quote(k.Class), k.DefaultClass, k.Method, k.LocalMethod, k.NodesVia, quote(k.Zone), quote(k.NodeName))
 	line("pod_weights = %t\nannotations = %s\ngateway = %t\nlease_namespace = %s\nlease_name = %s\nresync = %q", k.PodWeights, texts(k.Annotations), k.Gateway, quote(k.LeaseNamespace), quote(k.LeaseName), k.Resync)
 	for _, p := range k.Pools {
 		var ranges []string
@@ -47,6 +47,7 @@ func TestKubernetesErrors(t *testing.T) {
 3:16: local_method: "l2" is none of "pods", "nodeports", "nodes"
 4:13: nodes_via: "nat" is none of "ipip", "gue", "l2"`},
 		{"zone", k + "zone = \"-a\"\n", `2:8: zone: "-a" is no zone: at most 63 letters, digits, "-", "_" and ".", a letter or digit first and last`},
+		{"node name", k + "node_name = \"LB1\"\n", `2:13: node_name: "LB1" is no name of a node: at most 253 small letters, digits, "-" and ".", a letter or digit first and last`},
 		{"annotations", k + "annotations = [\"metalb\", \"cilium\", \"cilium\"]\n", `2:16: annotations: "metalb" is none of "metallb", "cilium", "kube-vip", "purelb", "loxilb" (did you mean "metallb"?)
 2:36: annotations: "cilium" is listed twice`},
 		{"lease", k + "lease_namespace = \"a.b\"\nlease_name = \"A\"\n", `2:19: lease_namespace: "a.b" is no name of a namespace: at most 63 small letters, digits and "-", a letter or digit first and last

@@ -72,6 +72,7 @@ method = "nodeports"
 local_method = "pods"
 nodes_via = "gue"
 zone = "rack-1"
+node_name = "lb1.example.net"
 pod_weights = true
 annotations = [ "metallb", "kube-vip" ]
 gateway = false
@@ -249,7 +250,7 @@ func TestEveryValue(t *testing.T) {
 			Health: ClusterHealth{Checkers: 5, TunnelCheckers: 2},
 			Flows:  ClusterFlows{Window: 90 * time.Second, Hold: 2 * time.Minute}},
 		Kubernetes: Kubernetes{Enabled: true, Kubeconfig: "/etc/kube/config", Context: "admin@rack", Class: "example.com/lb", DefaultClass: true,
-			Method: KubernetesNodePorts, LocalMethod: KubernetesPods, NodesVia: model.GUE, Zone: "rack-1", PodWeights: true, Annotations: []string{"metallb", "kube-vip"},
+			Method: KubernetesNodePorts, LocalMethod: KubernetesPods, NodesVia: model.GUE, Zone: "rack-1", NodeName: "lb1.example.net", PodWeights: true, Annotations: []string{"metallb", "kube-vip"},
 			LeaseNamespace: "lb", LeaseName: "fairlead.rack", Resync: time.Hour,
 			Pools: []KubernetesPool{
 				{Name: "a.b", Ranges: []AddressRange{{addr("203.0.113.0"), addr("203.0.113.127")}, {addr("203.0.113.130"), addr("203.0.113.140")}, {addr("2001:db8:1::5"), addr("2001:db8:1::5")}},

@@ -5,12 +5,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
 
 	"fairlead/perf/kube"
 )
+
+var yamlBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
 
 // gatewayCRDs are the definitions of the Gateway API, from its module.
 func gatewayCRDs(t *testing.T) string {
@@ -57,6 +60,29 @@ func TestInstall(t *testing.T) {
 			if !strings.Contains(out, want) {
 				t.Errorf("%s was not applied:\n%s", want, out)
 			}
+		}
+	})
+
+	t.Run("documentation", func(t *testing.T) {
+		pages, err := filepath.Glob(root + "/docs/kubernetes*.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := 0
+		for _, page := range pages {
+			for i, m := range yamlBlock.FindAllStringSubmatch(read(t, page), -1) {
+				blocks++
+				file := filepath.Join(t.TempDir(), "block.yaml")
+				if err := os.WriteFile(file, []byte(m[1]), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				if out, err := control.Kubectl(ctx, "apply", "--server-side", "--dry-run=server", "-f", file); err != nil {
+					t.Errorf("%s, YAML block %d: %v\n%s%s", page, i+1, err, out, m[1])
+				}
+			}
+		}
+		if blocks < 2 {
+			t.Errorf("the documentation shows %d objects", blocks)
 		}
 	})
 

@@ -9,6 +9,8 @@ import (
 )
 
 const (
+	// nodeNameVariable is where the DaemonSet says on which node of Kubernetes it is.
+	nodeNameVariable = "NODE_NAME"
 	// podNamespace is the file with the namespace of the pod that a process runs in.
 	podNamespace = "/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 	// defaultNamespace is where the manifests put Fairlead.
@@ -20,12 +22,15 @@ func KubernetesSettings(c *configs.Kubernetes) kube.Settings {
 	s := kube.Settings{
 		Enabled: c.Enabled, Kubeconfig: c.Kubeconfig, Context: c.Context, Server: c.Server, TokenFile: c.TokenFile, CAFile: c.CAFile,
 		Class: c.Class, DefaultClass: c.DefaultClass,
-		Method: kube.Method(c.Method), LocalMethod: kube.Method(c.LocalMethod), NodesVia: c.NodesVia, Zone: c.Zone,
+		Method: kube.Method(c.Method), LocalMethod: kube.Method(c.LocalMethod), NodesVia: c.NodesVia, Zone: c.Zone, NodeName: c.NodeName,
 		PodWeights: c.PodWeights, Gateway: c.Gateway,
 		LeaseNamespace: c.LeaseNamespace, LeaseName: c.LeaseName, Resync: c.Resync,
 	}
 	if s.LeaseNamespace == "" {
 		s.LeaseNamespace = ownNamespace(podNamespace)
+	}
+	if s.NodeName == "" && c.Enabled {
+		s.NodeName = os.Getenv(nodeNameVariable)
 	}
 	for _, name := range c.Annotations {
 		s.Flavors = append(s.Flavors, kube.Flavor(name))

@@ -35,6 +35,7 @@ namespace_selector = "a=b"
 service_selector = "c"
 namespaces = ["n"]
 `
+	t.Setenv("NODE_NAME", "worker-3")
 	c, err := configs.Parse("f", []byte(file))
 	if err != nil {
 		t.Fatal(err)
@@ -57,6 +58,13 @@ namespaces = ["n"]
 				t.Errorf("%s is not set", name)
 			}
 		}
+	}
+	if got.NodeName != "worker-3" {
+		t.Errorf("node name %q", got.NodeName)
+	}
+	c.Kubernetes.NodeName = "other"
+	if got := KubernetesSettings(&c.Kubernetes); got.NodeName != "other" {
+		t.Errorf("node name %q", got.NodeName)
 	}
 	c, err = configs.Parse("f", []byte("[kubernetes]\nserver = \"https://192.0.2.1\"\ntoken_file = \"/t\"\nca_file = \"/c\"\n"))
 	if err != nil {
