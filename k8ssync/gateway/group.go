@@ -14,6 +14,7 @@ import (
 
 	"fairlead/controlplane/model"
 	"fairlead/k8ssync/kube"
+	"fairlead/k8ssync/options"
 	"fairlead/k8ssync/translate"
 )
 
@@ -78,7 +79,7 @@ func (p *Plan) addAttached(group *model.Group, g *gateway, a *attached, family c
 				Pool:         pool.Name,
 				Method:       model.NAT,
 				Gone:         g.options.Gone,
-				DrainTimeout: g.options.DrainTimeout,
+				DrainTimeout: translate.DrainTimeout(g.options, g.options.Method, l.protocol),
 			}
 			if idle := g.options.IdleTimeout; idle != 0 {
 				switch l.protocol {
@@ -119,12 +120,16 @@ func (p *Plan) pool(group string, g *gateway, a *attached, family corev1.IPFamil
 		lost += l.weight
 	}
 	pool = model.Pool{
-		Name:      shorten(group + "/" + strings.ToLower(string(r.key.Kind)) + "/" + r.key.Namespace + "/" + r.key.Name),
-		SlowStart: g.options.SlowStart,
+		Name: shorten(group + "/" + strings.ToLower(string(r.key.Kind)) + "/" + r.key.Namespace + "/" + r.key.Name),
 	}
 	if c := g.options.Check; c != nil && !g.options.DisableCheck {
 		check := *c
-		pool.Check = &check
+		if fits(&check, r.protocol) {
+			pool.Check, pool.SlowStart = &check, g.options.SlowStart
+		} else {
+			problems = append(problems, kube.Problem{Severity: kube.Warning, Reason: translate.CheckNotApplied, Message: fmt.Sprintf(
+				"%s: a check of type %s cannot ask a port of protocol %s; annotation %s can name another one", r.key, c.Type, r.protocol, options.HealthCheckPort)})
+		}
 	}
 	pool.Backends, pool.Refused = share(portions, lost)
 	if n := len(pool.Backends); n >= model.MaxPoolBackends {
@@ -134,6 +139,17 @@ func (p *Plan) pool(group string, g *gateway, a *attached, family corev1.IPFamil
 	}
 	distinct(pool.Backends)
 	return pool, problems
+}
+
+// fits reports whether a check can ask ports of a protocol.
+func fits(c *model.Check, p corev1.Protocol) bool {
+	switch c.Type {
+	case model.CheckICMP:
+		return true
+	case model.CheckUDP, model.CheckDNS:
+		return c.Port != 0 || p == corev1.ProtocolUDP
+	}
+	return c.Port != 0 || p == corev1.ProtocolTCP
 }
 
 // recorded are the addresses that a Gateway's status records, sorted.

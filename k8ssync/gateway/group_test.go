@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"fairlead/controlplane/model"
+	"fairlead/k8ssync/kube"
 )
 
 // only is the group of a Gateway of one family.
@@ -99,6 +101,34 @@ func TestGroupRefuses(t *testing.T) {
 	}
 	if p := g.Pools[1]; p.Refused != 1 || len(p.Backends) != 0 {
 		t.Errorf("pool %+v, want nothing but what is refused", p)
+	}
+}
+
+// TestGroupOptions: what annotations say of flows and checks.
+func TestGroupOptions(t *testing.T) {
+	w := newWorld(t, webService,
+		`{apiVersion: gateway.networking.k8s.io/v1, kind: Gateway, metadata: {namespace: default, name: gw}, spec: {gatewayClassName: fairlead, listeners: [{name: tcp, protocol: TCP, port: 80}, {name: udp, protocol: UDP, port: 53}]}, status: {addresses: [{value: 192.0.2.1}]}}`,
+		`{apiVersion: gateway.networking.k8s.io/v1, kind: TCPRoute, metadata: {namespace: default, name: r}, spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: web, port: 80}]}]}}`,
+		`{apiVersion: gateway.networking.k8s.io/v1, kind: UDPRoute, metadata: {namespace: default, name: r}, spec: {parentRefs: [{name: gw}], rules: [{backendRefs: [{name: web, port: 53}]}]}}`)
+	w.in.Options = func(map[string]string) (kube.Options, []kube.Problem) {
+		return kube.Options{Check: &model.Check{Type: model.CheckTCP}, SlowStart: time.Minute, IdleTimeout: time.Hour, DrainTimeout: 3 * time.Minute, Gone: model.GoneRehash}, nil
+	}
+	p := Resolve(w.in)
+	g := only(t, p, "default/gw")
+	valid(t, g)
+	if s := g.Services[0]; s.DrainTimeout != 3*time.Minute || s.Timeouts.TCPEstablished != time.Hour || s.Gone != model.GoneRehash {
+		t.Errorf("service %+v", s)
+	}
+	if s := g.Services[1]; s.DrainTimeout != model.NoDrain || s.Timeouts.UDP != time.Hour || s.Timeouts.UDPStream != time.Hour {
+		t.Errorf("service %+v", s)
+	}
+	if tcp, udp := g.Pools[0], g.Pools[1]; tcp.Check == nil || tcp.SlowStart != time.Minute || udp.Check != nil || udp.SlowStart != 0 {
+		t.Errorf("pools %+v and %+v", tcp, udp)
+	}
+	_, problems := p.Groups(gwKey("default/gw"))
+	const want = "UDPRoute default/r: a check of type tcp cannot ask a port of protocol UDP; annotation fairlead.io/health-check-port can name another one"
+	if len(problems) != 1 || problems[0].Message != want {
+		t.Errorf("problems %v, want %q", problems, want)
 	}
 }
 
