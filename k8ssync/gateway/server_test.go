@@ -51,6 +51,31 @@ func definitions(t testing.TB) string {
 	return strings.Join(all, "\n---\n")
 }
 
+// documented are files with the manifests of the documentation.
+func documented(t *testing.T) (files []string) {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/kubernetes-gateway.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := strings.Split(string(text), "\n```yaml\n")[1:]
+	for i, block := range blocks {
+		manifest, _, closed := strings.Cut(block, "\n```")
+		if !closed {
+			t.Fatal("a block of YAML does not end")
+		}
+		file := filepath.Join(t.TempDir(), fmt.Sprintf("%d.yaml", i))
+		if err := os.WriteFile(file, []byte(manifest), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	if len(files) == 0 {
+		t.Fatal("the documentation has no manifests")
+	}
+	return files
+}
+
 // book is the allocation of addresses of a test: the first free one of a list.
 type book struct {
 	mu    sync.Mutex
@@ -282,6 +307,11 @@ func TestServer(t *testing.T) {
 	}
 	s.apply(definitions(t))
 	s.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=30s")
+	for _, block := range documented(t) {
+		if _, err := s.plane.Kubectl(t.Context(), "apply", "--dry-run=server", "-f", block); err != nil {
+			t.Errorf("docs/kubernetes-gateway.md: %v", err)
+		}
+	}
 	s.apply(`
 apiVersion: gateway.networking.k8s.io/v1
 kind: GatewayClass
