@@ -37,10 +37,5 @@ func (s *Sync) write(ctx context.Context) error {
 	return nil
 }
 
-// lead writes until ctx ends.
-func (s *Sync) lead(ctx context.Context) {
-	<-ctx.Done()
-}
-
 // Writer says which node writes, as far as this one knows.
 func (s *Sync) Writer() election.Status { return s.election.Status() }

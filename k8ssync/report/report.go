@@ -137,12 +137,21 @@ func refusedReason(r *Report, key kube.Key) (string, bool) {
 	if reason, is := r.Refused[name]; is {
 		return reason, true
 	}
+	first, why := "", ""
 	for refused, reason := range r.Refused {
-		if strings.HasPrefix(refused, name+"/") {
-			return reason, true
+		if part, is := strings.CutPrefix(refused, name+"/"); is && (first == "" || part < first) {
+			first, why = part, reason
 		}
 	}
-	return "", false
+	switch first {
+	case "":
+		return "", false
+	case "ipv4":
+		why = "IPv4: " + why
+	case "ipv6":
+		why = "IPv6: " + why
+	}
+	return why, true
 }
 
 // RefusedOf is the Refused of a report, from what a kube.Sink has refused.

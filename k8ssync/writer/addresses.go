@@ -4,34 +4,18 @@ import (
 	"context"
 	"net/netip"
 
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/types"
-
+	"fairlead/k8ssync/allocate"
 	"fairlead/k8ssync/kube"
 )
 
 // Request is what an object asks for by way of addresses.
-type Request struct {
-	Key             kube.Key
-	UID             types.UID
-	Families        []corev1.IPFamily // in the order of spec.ipFamilies
-	Required        bool              // all of Families, or nothing
-	Options         kube.Options
-	Ports           []corev1.ServicePort
-	Local           bool // externalTrafficPolicy: Local
-	Labels          map[string]string
-	NamespaceLabels map[string]string
-	Held            []netip.Addr // by its status, which is the record
-}
+type Request = allocate.Request
 
 // Assignment is what it gets.
-type Assignment struct {
-	Addresses []netip.Addr   // in the order of Request.Families; empty: Problems say why
-	Problems  []kube.Problem // with the addresses that it asks for, or has
-}
+type Assignment = allocate.Assignment
 
-// Addresses are who holds which address. Its methods are called concurrently,
-// though not for one key.
+// Addresses are who holds which address: an *allocate.Allocator. Its methods are
+// called concurrently, though not for one key, and not during Sync.
 type Addresses interface {
 	// Sync begins: all objects that hold addresses or ask for some. They go on to
 	// hold what their status says, or is reserved for them; nothing else is

@@ -11,6 +11,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/k8ssync/kube"
+	"fairlead/k8ssync/ledger"
 	"fairlead/k8ssync/report"
 )
 
@@ -112,12 +113,21 @@ func managesFinalizer(fields []metav1.ManagedFieldsEntry) bool {
 
 // request is what a Service asks for.
 func (t *term) request(svc *corev1.Service, r *Reading) Request {
-	return Request{
-		Key: keyOf(svc), UID: svc.UID,
-		Families: svc.Spec.IPFamilies,
+	req := Request{
+		Key: keyOf(svc), UID: string(svc.UID),
 		Required: svc.Spec.IPFamilyPolicy != nil && *svc.Spec.IPFamilyPolicy == corev1.IPFamilyPolicyRequireDualStack,
-		Options:  r.Options, Ports: svc.Spec.Ports,
-		Local:  svc.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,
-		Labels: svc.Labels, NamespaceLabels: t.cfg.Namespace(svc.Namespace), Held: addressesOf(svc.Status.LoadBalancer.Ingress),
+		Options:  r.Options, Labels: svc.Labels, NamespaceLabels: t.cfg.Namespace(svc.Namespace),
+		Held: addressesOf(svc.Status.LoadBalancer.Ingress), Created: svc.CreationTimestamp.Time,
 	}
+	for _, f := range svc.Spec.IPFamilies {
+		if f == corev1.IPv6Protocol {
+			req.Families = append(req.Families, ledger.IPv6)
+		} else {
+			req.Families = append(req.Families, ledger.IPv4)
+		}
+	}
+	for _, p := range svc.Spec.Ports {
+		req.Ports = append(req.Ports, ledger.Port{Protocol: string(p.Protocol), Port: uint16(p.Port)})
+	}
+	return req
 }

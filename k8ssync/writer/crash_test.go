@@ -10,8 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-
-	"fairlead/k8ssync/kube"
 )
 
 const strategic = types.StrategicMergePatchType
@@ -77,13 +75,13 @@ func dies(t *testing.T, step int64, lost bool) bool {
 		return len(svc.Finalizers) == 0 && len(svc.Status.Conditions) == 0
 	})
 	r.eventually("two addresses are free", func() bool {
-		return len(r.book.Holds(kube.Key{Kind: kube.Service, Namespace: r.namespace, Name: "goes"})) == 0 && len(r.book.Holds(kube.Key{Kind: kube.Service, Namespace: r.namespace, Name: "changes"})) == 0
+		return len(r.holds("goes"))+len(r.holds("changes")) == 0
 	})
 	svc := r.settled("stays")
 	if svc.UID != stays.UID || !slices.Equal(r.addresses("stays"), had) {
 		t.Errorf("the one that stays had %v and has %v", had, r.addresses("stays"))
 	}
-	r.book.check()
+	r.check()
 	select {
 	case <-dead:
 		return true
@@ -107,7 +105,7 @@ func TestTwoWriters(t *testing.T) {
 	for i := range services {
 		r.settled(fmt.Sprintf("s%02d", i))
 	}
-	r.book.check()
+	r.check()
 	for i := range services {
 		switch i % 3 {
 		case 0:
@@ -127,8 +125,8 @@ func TestTwoWriters(t *testing.T) {
 			})
 		}
 	}
-	r.eventually("they agree", func() bool { return len(r.book.all()) == services/3 })
-	r.book.check()
+	r.eventually("they agree", func() bool { return len(r.reserved()) == services/3 })
+	r.check()
 }
 
 func TestThousandServices(t *testing.T) {
@@ -151,7 +149,7 @@ func TestThousandServices(t *testing.T) {
 	each(func(i int) { r.create(name(i), nil) })
 	created := time.Since(began)
 	count := func(f func(*corev1.Service) bool) int {
-		list, err := r.user.CoreV1().Services(r.namespace).List(t.Context(), listAll)
+		list, err := r.user.CoreV1().Services(r.namespace).List(t.Context(), metav1.ListOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,8 +167,8 @@ func TestThousandServices(t *testing.T) {
 	})
 	t.Logf("%d Services: created in %s, served after %s, %d requests, %d of them writes, %d Events", services, created.Round(time.Millisecond),
 		time.Since(began).Round(time.Millisecond), r.nodes[0].faults.all.Load()-all, r.nodes[0].faults.writes.Load()-writes, r.nodes[0].faults.all.Load()-all-(r.nodes[0].faults.writes.Load()-writes))
-	r.book.check()
-	if held := len(r.book.all()); held != services {
+	r.check()
+	if held := len(r.reserved()); held != services {
 		t.Errorf("%d addresses are held", held)
 	}
 	began, all, writes = time.Now(), r.nodes[0].faults.all.Load(), r.nodes[0].faults.writes.Load()
@@ -180,8 +178,8 @@ func TestThousandServices(t *testing.T) {
 		return count(func(*corev1.Service) bool { return true }) == 0
 	})
 	t.Logf("%d Services: gone after %s, %d requests, %d of them writes", services, time.Since(began).Round(time.Millisecond), r.nodes[0].faults.all.Load()-all, r.nodes[0].faults.writes.Load()-writes)
-	r.book.check()
-	if held := len(r.book.all()); held != 0 {
+	r.check()
+	if held := len(r.reserved()); held != 0 {
 		t.Errorf("%d addresses are held", held)
 	}
 }

@@ -2,6 +2,7 @@ package writer_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,8 +14,6 @@ import (
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/writer"
 )
-
-var listAll = metav1.ListOptions{}
 
 func TestServiceGetsAnAddress(t *testing.T) {
 	r := newRig(t, "lb1", "lb2")
@@ -40,7 +39,7 @@ func TestServiceGetsAnAddress(t *testing.T) {
 	if len(svc.Status.Conditions) != 2 {
 		t.Errorf("conditions %+v", svc.Status.Conditions)
 	}
-	r.book.check()
+	r.check()
 
 	out, err := control.Kubectl(t.Context(), "get", "svc", "-n", r.namespace, "web")
 	if err != nil || !strings.Contains(out, " 198.18.64.1 ") {
@@ -73,7 +72,7 @@ func TestDualStackInTheOrderOfTheFamilies(t *testing.T) {
 			t.Errorf("mode %s", *i.IPMode)
 		}
 	}
-	r.book.check()
+	r.check()
 }
 
 // Services of other classes, of no class and of other types are not touched.
@@ -134,7 +133,7 @@ func TestStatusIsRestored(t *testing.T) {
 	if status(svc, "example.com/theirs") != metav1.ConditionTrue {
 		t.Error("a condition of others has gone")
 	}
-	r.book.check()
+	r.check()
 }
 
 // kubectl apply, a controller that owns other fields, and the writer do not undo
@@ -172,15 +171,14 @@ func TestApplyAndTheWriterDoNotFight(t *testing.T) {
 }
 
 func TestNoAddressIsExplained(t *testing.T) {
-	r := newRig(t, "lb1")
-	r.book.limit(1, nil)
+	r := newRigOf(t, 1, "lb1")
 	r.nodes[0].write()
 	r.create("first", nil)
 	r.settled("first")
 	r.create("second", nil)
 	r.eventually("it is told", func() bool { return status(r.get("second"), writer.ConditionAddress) == metav1.ConditionFalse })
 	svc := r.get("second")
-	if c := condition(svc, writer.ConditionAddress); c.Reason != "PoolExhausted" || c.Message != "there is no free address of IPv4" {
+	if c := condition(svc, writer.ConditionAddress); c.Reason != "PoolExhausted" || c.Message != fmt.Sprintf("no IPv4 address is free in pool %q", r.namespace) {
 		t.Errorf("%+v", c)
 	}
 	if c := condition(svc, writer.ConditionProgrammed); c.Status == metav1.ConditionTrue {
@@ -190,7 +188,7 @@ func TestNoAddressIsExplained(t *testing.T) {
 	// It gets the address as soon as there is one.
 	r.delete("first")
 	r.settled("second")
-	r.book.check()
+	r.check()
 }
 
 // events are the notes of a Service's Events with a reason.
@@ -259,7 +257,7 @@ func TestAddressesOfAnotherProviderAreNotServed(t *testing.T) {
 	if got := r.addresses("kept"); !slices.Equal(got, []string{"198.18.64.200"}) {
 		t.Errorf("an address of the pool that was there before is %v now", got)
 	}
-	r.book.check()
+	r.check()
 	r.create("last", nil)
 	for e := range watched.ResultChan() {
 		svc, is := e.Object.(*corev1.Service)
@@ -285,12 +283,12 @@ func TestFailingAllocationIsToldAndTriedAgain(t *testing.T) {
 	r.nodes[0].write()
 	r.create("first", nil)
 	r.settled("first")
-	r.book.limit(0, fmt.Errorf("the reservations cannot be read"))
+	r.fail(errors.New("the reservations cannot be read"))
 	r.create("web", nil)
 	r.eventually("there is an Event", func() bool {
 		return slices.Equal(r.events("web", "AllocationFailed"), []string{"the reservations cannot be read"})
 	})
-	r.book.limit(0, nil)
+	r.fail(nil)
 	r.settled("web")
 }
 

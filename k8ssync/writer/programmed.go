@@ -185,7 +185,7 @@ func differ(a, b *report.Sum) []kube.Key {
 	var keys []kube.Key
 	note := func(s string) {
 		group, _, _ := strings.Cut(s, "\x00")
-		if parts := strings.Split(group, "/"); len(parts) == 4 && parts[0] == "k8s" && parts[1] == string(kube.Service) {
+		if parts := strings.Split(group, "/"); len(parts) >= 4 && parts[0] == "k8s" && parts[1] == string(kube.Service) {
 			keys = append(keys, kube.Key{Kind: kube.Service, Namespace: parts[2], Name: parts[3]})
 		}
 	}

@@ -26,6 +26,7 @@ import (
 
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/report"
+	"fairlead/k8ssync/v1alpha1"
 	"fairlead/k8ssync/writer"
 )
 
@@ -35,10 +36,18 @@ type rig struct {
 	class     string
 	namespace string
 	user      kubernetes.Interface // whoever makes Services
-	book      *book
+	ours      *v1alpha1.Client
+	pool      kube.AddressPool
 	club      *club
 	nodes     []*node
+
+	mu      sync.Mutex
+	early   []string // addresses that were given back while a node served them
+	failure error    // of all that is asked of who holds which address
 }
+
+// testGrace is how long what another writer has claimed is left alone.
+const testGrace = 2 * time.Second
 
 // node is one of Fairlead: it has copies of all Services, serves what their status
 // says, and writes when a test has it do so.
@@ -46,6 +55,8 @@ type node struct {
 	*rig
 	name    string
 	client  kubernetes.Interface
+	ours    *v1alpha1.Client
+	log     *slog.Logger
 	faults  *faults
 	writer  *writer.Writer
 	store   cache.Store
@@ -56,19 +67,30 @@ type node struct {
 	through string
 	frozen  bool // sees nothing new
 	refuses map[string]string
+	book    *book // nil before it has written
 	stop    func()
 }
 
-func newRig(t *testing.T, names ...string) *rig {
+func newRig(t *testing.T, names ...string) *rig { return newRigOf(t, 1000, names...) }
+
+// newRigOf makes a rig with a pool of so many addresses of IPv4.
+func newRigOf(t *testing.T, size int, names ...string) *rig {
 	t.Helper()
 	r := &rig{t: t, club: &club{reports: map[string][]byte{}, watches: map[int]func(){}}}
-	r.book = &book{rig: r, free: netip.MustParsePrefix("198.18.64.0/22"), six: netip.MustParsePrefix("2001:db8:64::/64"), held: map[netip.Addr]kube.Key{}}
-	r.user, _ = newClient(t)
+	r.user, r.ours, _ = newClient(t)
 	ns, err := r.user.CoreV1().Namespaces().Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "writer-"}}, metav1.CreateOptions{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.namespace, r.class = ns.Name, ns.Name+".test/lb"
+	first := netip.MustParseAddr("198.18.64.1")
+	last := first
+	for range size - 1 {
+		last = last.Next()
+	}
+	r.pool = kube.AddressPool{Name: ns.Name, AutoAssign: true, Ranges: []kube.Range{
+		{First: first, Last: last}, {First: netip.MustParseAddr("2001:db8:64::1"), Last: netip.MustParseAddr("2001:db8:64::ffff")},
+	}}
 	t.Cleanup(r.clean)
 	for _, name := range names {
 		r.node(name)
@@ -92,10 +114,20 @@ func (r *rig) clean() {
 			r.t.Error(err)
 		}
 	}
+	reservations, err := r.ours.Reservations().List(ctx, metav1.ListOptions{})
+	if err != nil {
+		r.t.Error(err)
+		return
+	}
+	for i := range reservations.Items {
+		if err := r.ours.Reservations().Delete(ctx, reservations.Items[i].Name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
+			r.t.Error(err)
+		}
+	}
 }
 
 // newClient is a client whose requests a test can have fail.
-func newClient(t *testing.T) (kubernetes.Interface, *faults) {
+func newClient(t *testing.T) (kubernetes.Interface, *v1alpha1.Client, *faults) {
 	t.Helper()
 	f := &faults{}
 	cfg := rest.CopyConfig(control.REST())
@@ -109,22 +141,26 @@ func newClient(t *testing.T) (kubernetes.Interface, *faults) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return set, f
+	ours, err := v1alpha1.NewClientFor(cfg, httpClient)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return set, ours, f
 }
 
 // node adds a node, which has seen everything when it returns.
 func (r *rig) node(name string) *node {
 	r.t.Helper()
-	client, faults := newClient(r.t)
-	watching, _ := newClient(r.t)
-	n := &node{rig: r, name: name, client: client, faults: faults, serves: map[kube.Key][]netip.Addr{}}
+	client, ours, faults := newClient(r.t)
+	watching, _, _ := newClient(r.t)
+	n := &node{rig: r, name: name, client: client, ours: ours, faults: faults, log: slog.New(slog.NewTextHandler(r.t.Output(), nil)).With("node", name), serves: map[kube.Key][]netip.Addr{}}
 	n.publish = report.NewPublisher(r.club.as(name), slog.New(slog.DiscardHandler))
 	factory := informers.NewSharedInformerFactory(watching, 0)
 	informer := factory.Core().V1().Services().Informer()
 	n.store = informer.GetStore()
 	var err error
 	n.writer, err = writer.New(writer.Config{
-		Client: client, Addresses: r.book, Fellows: r.club.as(name), Log: slog.New(slog.NewTextHandler(r.t.Output(), nil)).With("node", name),
+		Client: client, Addresses: n, Fellows: r.club.as(name), Log: n.log,
 		Service: func(namespace, name string) *corev1.Service {
 			o, is, _ := n.store.GetByKey(namespace + "/" + name)
 			if !is {
@@ -161,9 +197,11 @@ func (r *rig) node(name string) *node {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	factory.StartWithContext(ctx)
+	wait := n.follow(ctx)
 	r.t.Cleanup(func() {
 		n.resign()
 		cancel()
+		wait()
 		factory.Shutdown()
 		n.publish.Close()
 	})
@@ -261,6 +299,10 @@ func (n *node) serving(a netip.Addr) (kube.Key, bool) {
 // write has the node write until it resigns.
 func (n *node) write() {
 	ctx, cancel := context.WithCancel(context.Background())
+	b := n.newBook()
+	n.mu.Lock()
+	n.book = b
+	n.mu.Unlock()
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

@@ -2,6 +2,7 @@ package writer
 
 import (
 	"context"
+	"fmt"
 	"hash/maphash"
 	"net/netip"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 
+	"fairlead/k8ssync/allocate"
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/report"
 )
@@ -125,6 +127,10 @@ func (t *term) give(ctx context.Context, key kube.Key, svc *corev1.Service, o *o
 		return 0, err
 	}
 	t.mark(t.unserved, key, unserved(&req, &a))
+	if asked := askedOf(&req); asked != o.asked {
+		o.asked = asked
+		t.touchUnserved() // others may share with it now
+	}
 	want := ingress(svc, a.Addresses, r)
 	before := addressesOf(svc.Status.LoadBalancer.Ingress)
 	conditions := append(conditionsOf(svc, &a, r), *t.pendingProgrammed(svc))
@@ -170,6 +176,9 @@ func (t *term) trim(ctx context.Context, key kube.Key, o *object, keep []netip.A
 	}
 	o.taking, o.takingSince = "", time.Time{}
 	t.touchUnserved()
+	if len(t.cfg.Addresses.Holds(key)) > len(keep) {
+		return allocate.Grace, nil // another writer may be about to write it
+	}
 	return 0, nil
 }
 
@@ -214,6 +223,15 @@ func (o *object) note(svc *corev1.Service) {
 	if print := printOf(svc); print != o.print || o.inForce == "" {
 		o.print, o.inForce, o.since = print, svc.ResourceVersion, time.Now()
 	}
+}
+
+// askedOf tells apart what is recorded of an object at its addresses: by that others
+// may share them, or may not.
+func askedOf(r *Request) uint64 {
+	var h maphash.Hash
+	h.SetSeed(printSeed)
+	fmt.Fprintf(&h, "%q %q %v %v", r.Options.SharingKey, r.Options.SharingNamespace, r.Ports, r.Options.Addresses)
+	return h.Sum64()
 }
 
 var printSeed = maphash.MakeSeed()

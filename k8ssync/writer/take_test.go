@@ -19,10 +19,10 @@ func TestDeletedServiceGivesItsAddressBack(t *testing.T) {
 	r.settled("web")
 	r.delete("web")
 	r.gone("web")
-	if r.book.released != 1 {
-		t.Errorf("%d addresses were given back", r.book.released)
+	if got := r.holds("web"); len(got) != 0 {
+		t.Errorf("%v are reserved for it", got)
 	}
-	r.book.check()
+	r.check()
 	r.eventually("there is an Event", func() bool {
 		return slices.Equal(r.events("web", writer.EventReleased), []string{"Given back: 198.18.64.1"})
 	})
@@ -38,20 +38,19 @@ func TestServiceOfAnotherTypeGivesItsAddressBack(t *testing.T) {
 		r.patch("web", `{"spec":{"type":"`+string(to)+`","loadBalancerClass":null}}`)
 		r.eventually("nothing of ours is left", func() bool {
 			svc := r.get("web")
-			return len(svc.Finalizers) == 0 && len(svc.Status.Conditions) == 1 && svc.Status.Conditions[0].Type == "example.com/theirs" && len(r.book.Holds(keyOf(svc))) == 0
+			return len(svc.Finalizers) == 0 && len(svc.Status.Conditions) == 1 && svc.Status.Conditions[0].Type == "example.com/theirs" && len(r.holds("web")) == 0
 		})
-		r.book.check()
+		r.check()
 		r.patch("web", `{"spec":{"type":"LoadBalancer","loadBalancerClass":"`+r.class+`"}}`)
 		r.settled("web")
-		r.book.check()
+		r.check()
 	}
 }
 
 // An address is not given back while a node that is connected serves it, and not
 // held for ever by one that is cut off.
 func TestAddressIsHeldUntilNodesHaveStopped(t *testing.T) {
-	r := newRig(t, "lb1", "lb2", "lb3")
-	r.book.limit(1, nil)
+	r := newRigOf(t, 1, "lb1", "lb2", "lb3")
 	r.nodes[0].write()
 	r.create("web", nil)
 	r.settled("web")
@@ -67,7 +66,7 @@ func TestAddressIsHeldUntilNodesHaveStopped(t *testing.T) {
 	lb3.cutOff(false)
 	r.gone("web")
 	r.settled("next")
-	r.book.check() // nothing was too early
+	r.check() // nothing was too early
 
 	lb3.cutOff(true)
 	r.delete("next")
@@ -84,10 +83,10 @@ func TestAddressThatIsLeft(t *testing.T) {
 	r.settled("web")
 	r.patch("web", `{"metadata":{"annotations":{"test/address":"198.18.64.77"}}}`)
 	r.eventually("it has the other address and the first is free", func() bool {
-		return slices.Equal(r.addresses("web"), []string{"198.18.64.77"}) && len(r.book.Holds(kube.Key{Kind: kube.Service, Namespace: r.namespace, Name: "web"})) == 1
+		return slices.Equal(r.addresses("web"), []string{"198.18.64.77"}) && len(r.holds("web")) == 1
 	})
 	r.settled("web")
-	r.book.check()
+	r.check()
 	r.eventually("it is told", func() bool {
 		return slices.Equal(r.events("web", writer.EventReleased), []string{"Address 198.18.64.1 is its no more"})
 	})
@@ -105,10 +104,10 @@ func TestServiceThatGoesWithoutWaiting(t *testing.T) {
 		r.patchIfThere("web", `{"metadata":{"$deleteFromPrimitiveList/finalizers":["`+kube.Finalizer+`"]}}`)
 	}
 	r.eventually("the first has gone", func() bool { svc := r.get("web"); return svc == nil || svc.UID != first.UID })
-	r.eventually("its address is free", func() bool { return len(r.book.Holds(keyOf(first))) == 0 })
+	r.eventually("its address is free", func() bool { return len(r.holds("web")) == 0 })
 	r.create("web", nil)
 	r.settled("web")
-	r.book.check()
+	r.check()
 }
 
 // A Service that is made again under its name at once is another one.
@@ -126,7 +125,7 @@ func TestServiceMadeAgain(t *testing.T) {
 	r.gone("web")
 	r.create("web", nil)
 	r.settled("web")
-	r.book.check()
+	r.check()
 }
 
 // The condition tells on which nodes a Service is in force, and why not on the
@@ -193,7 +192,7 @@ func TestServiceThatIsNotOursAnyMore(t *testing.T) {
 		svc := r.get("web")
 		return len(svc.Finalizers)+len(svc.Status.Conditions)+len(svc.Status.LoadBalancer.Ingress) == 0
 	})
-	r.book.check()
+	r.check()
 }
 
 // label is what class-less Services of the rig have.

@@ -141,6 +141,8 @@ type object struct {
 	inForce string
 	print   uint64
 	since   time.Time
+	// asked is what was recorded of it at its addresses last.
+	asked uint64
 	// taking is the version since which its status has not the addresses any more
 	// that are to be given back.
 	taking      string
@@ -151,6 +153,14 @@ type object struct {
 func (w *Writer) Touch(key kube.Key) {
 	if t := w.term.Load(); t != nil && key.Kind == kube.Service {
 		t.queue.Add(key)
+	}
+}
+
+// TouchLater is Touch for what changes often and rarely means anything here: within
+// a second.
+func (w *Writer) TouchLater(key kube.Key) {
+	if t := w.term.Load(); t != nil && key.Kind == kube.Service {
+		t.queue.AddAfter(key, time.Second)
 	}
 }
 
