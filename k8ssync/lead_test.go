@@ -173,7 +173,7 @@ spec: {addresses: [192.0.2.1-192.0.2.2]}
 	// Another process follows, and a pool gets larger.
 	stop()
 	before := addresses()
-	s, _ = start()
+	start()
 	if err := cp.Apply(t.Context(), "apiVersion: fairlead.io/v1alpha1\nkind: AddressPool\nmetadata: {name: objects}\nspec: {addresses: [192.0.2.1-192.0.2.3]}\n"); err != nil {
 		t.Fatal(err)
 	}
