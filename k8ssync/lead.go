@@ -4,16 +4,20 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"fairlead/k8ssync/allocate"
+	"fairlead/k8ssync/gateway"
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/translate"
 	"fairlead/k8ssync/v1alpha1"
@@ -67,6 +71,8 @@ type leader struct {
 	ours       *v1alpha1.Client
 	addresses  *addresses
 	writer     *writer.Writer
+	gateways   *gateway.Writer // nil: the Gateway API is not served
+	events     atomic.Pointer[writer.Events]
 	namespaces *watch.Objects[*metav1.PartialObjectMetadata]
 	pools      *watch.Objects[*v1alpha1.AddressPool]
 	reserved   *watch.Objects[*v1alpha1.AddressReservation]
@@ -88,6 +94,9 @@ func (s *Sync) lead(ctx context.Context) {
 	running.Go(func() { _ = l.pools.Run(ctx) })
 	running.Go(func() { _ = l.reserved.Run(ctx) })
 	running.Go(func() { l.follow(ctx) })
+	if l.gateways != nil {
+		running.Go(func() { l.writeGateways(ctx) })
+	}
 	select {
 	case <-l.namespaces.Synced(): // pools may be for some of them only
 	case <-ctx.Done():
@@ -139,8 +148,18 @@ func (s *Sync) newLeader() (*leader, error) {
 	if err != nil {
 		return nil, err
 	}
+	var others func(context.Context) ([]writer.Request, error)
+	if s.routes != nil {
+		others = s.routes.Requests
+		l.gateways, err = gateway.NewWriter(gateway.WriterConfig{
+			Room: s.routes, Addresses: l.addresses.Allocator, Fellows: s.cfg.Fellows, Tell: l.tell, Log: s.log, Now: s.now,
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
 	l.writer, err = writer.New(writer.Config{
-		Client: l.core, Addresses: l.addresses, Read: l.read, Fellows: s.cfg.Fellows, Log: s.log, Resync: s.cfg.Settings.Resync,
+		Client: l.core, Others: others, Addresses: l.addresses, Read: l.read, Fellows: s.cfg.Fellows, Log: s.log, Resync: s.cfg.Settings.Resync,
 		Service: func(namespace, name string) *corev1.Service {
 			svc, _ := s.objects.Services.Get(namespace, name)
 			return svc
@@ -178,6 +197,13 @@ func (l *leader) read(svc *corev1.Service) writer.Reading {
 
 // owner asks the API server whether an object is to have addresses.
 func (l *leader) owner(ctx context.Context, key kube.Key) (allocate.Owner, error) {
+	if key.Kind == kube.Gateway {
+		if l.routes == nil {
+			return allocate.Owner{Wants: true}, nil // nobody here knows
+		}
+		wants, err := l.routes.Wants(ctx, key)
+		return allocate.Owner{Wants: wants}, err
+	}
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	svc, err := l.core.CoreV1().Services(key.Namespace).Get(ctx, key.Name, metav1.GetOptions{})
@@ -188,6 +214,35 @@ func (l *leader) owner(ctx context.Context, key kube.Key) (allocate.Owner, error
 		return allocate.Owner{}, fmt.Errorf("get %s: %w", key, err)
 	}
 	return allocate.Owner{Wants: translate.Serves(svc, l.cfg.Settings) && svc.DeletionTimestamp == nil}, nil
+}
+
+// writeGateways writes what the Gateway API's objects are told, as soon as it is
+// known who holds which address.
+func (l *leader) writeGateways(ctx context.Context) {
+	select {
+	case <-l.addresses.begun:
+	case <-ctx.Done():
+		return
+	}
+	known := runtime.NewScheme()
+	if err := gatewayv1.Install(known); err != nil {
+		l.log.Error("no Events of Gateways are written", "error", err)
+	} else {
+		events := writer.NewEvents(l.core, known, l.log)
+		defer events.Close()
+		l.events.Store(events)
+		defer l.events.Store(nil)
+	}
+	l.gateways.Run(ctx)
+}
+
+// tell makes an Event of a problem of an object of the Gateway API.
+func (l *leader) tell(about runtime.Object, p kube.Problem) {
+	if object, is := about.(writer.Object); is {
+		if events := l.events.Load(); events != nil {
+			events.Tell(object, p, writer.ActionRead)
+		}
+	}
 }
 
 // changed has objects looked at again whose reservations have changed, and those that

@@ -164,7 +164,7 @@ spec: {addresses: [192.0.2.1-192.0.2.2]}
 	})
 	// What is served comes from the status.
 	key := func(name string) string {
-		return kube.Key{Kind: kube.Service, Namespace: "default", Name: name}.Group()
+		return kube.Key{Kind: kube.Service, Namespace: "default", Name: name}.Group() + "/ipv4"
 	}
 	if sink.vips(key(waits)) != "" {
 		t.Error("what has no address is in force")

@@ -75,6 +75,9 @@ func (k *kubernetes) open(ctx context.Context, log *slog.Logger, cfg k8ssync.Con
 
 // fellows are the nodes of Fairlead that serve the same cluster.
 func (n *Node) fellows() kube.Fellows {
+	if n.cluster != nil && n.cluster.fellows != nil {
+		return n.cluster.fellows
+	}
 	return report.NewAlone(n.cfg.Node.Name)
 }
 
