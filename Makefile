@@ -22,7 +22,7 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: cli man help build demo cluster-demo cluster-sim machines kube-servers test race bench attack profile microbench fuzz lint generate install
+.PHONY: cli man help build demo cluster-demo cluster-sim machines kube-servers kube-conformance test race bench attack profile microbench fuzz lint generate install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,14 @@ machines: ## check the Vagrantfile and the scripts that set up the lab's machine
 kube-servers: ## build the servers of a Kubernetes control plane, which tests run, into bin/kube, and helm (minutes, the first time)
 	@GO='$(GO)' perf/kube/build -l bin/kube
 	@GO='$(GO)' perf/kube/helm/build
+
+kube-conformance: need-root build ## have Kubernetes' and the Gateway API's own tests judge Fairlead, into perf/results/kubernetes-conformance.txt; needs root
+	.ci/need-network-tools
+	@GO='$(GO)' perf/kube/build -l bin/kube suites
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/conformance ./perf/kube/conformance
+	@mkdir -p perf/results
+	@bin/conformance -fairlead bin/fairlead -suites bin/kube -log bin/conformance.log > perf/results/kubernetes-conformance.txt; \
+		status=$$?; cat perf/results/kubernetes-conformance.txt; exit $$status
 
 test: need-root lint machines kube-servers ## run the linters, all tests, and every fuzz target for a short time; needs root
 	.ci/need-prometheus

@@ -9,6 +9,9 @@ import (
 	"sync"
 )
 
+// Version is that of Kubernetes, as perf/kube/servers has it.
+const Version = "v1.36.3"
+
 // The servers, by the names of their binaries.
 const (
 	etcdBinary       = "etcd"

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -119,7 +118,12 @@ func (c *Cluster) start(ctx context.Context, cfg ClusterConfig) (err error) {
 		ServerImage: {Path: c.podBin, Entrypoint: []string{"serve"}},
 		PauseImage:  {Path: c.podBin, Entrypoint: []string{"pause"}},
 	}
-	maps.Copy(c.images, cfg.Images)
+	for name, image := range cfg.Images {
+		if image.Path == "" {
+			image.Path = c.podBin
+		}
+		c.images[name] = image
+	}
 	for i, host := range c.Rack.Backends {
 		n := newNode(c, host, i)
 		if len(cfg.Zones) > 0 {

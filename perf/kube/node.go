@@ -108,7 +108,7 @@ func (n *Node) register(ctx context.Context) error {
 			{Type: core.NodeHostName, Address: n.Name},
 		},
 		Conditions:      []core.NodeCondition{{Type: core.NodeReady, Status: core.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now}},
-		NodeInfo:        core.NodeSystemInfo{KubeletVersion: "v1.36.3", OperatingSystem: "linux", Architecture: "amd64", ContainerRuntimeVersion: "lab://1"},
+		NodeInfo:        core.NodeSystemInfo{KubeletVersion: Version, OperatingSystem: "linux", Architecture: "amd64", ContainerRuntimeVersion: "lab://1"},
 		DaemonEndpoints: core.NodeDaemonEndpoints{KubeletEndpoint: core.DaemonEndpoint{Port: kubeletPort}},
 	}})
 	if err != nil {
