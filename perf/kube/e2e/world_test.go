@@ -105,6 +105,13 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(func() {
+		for i, n := range w.nodes {
+			if t.Failed() && n != nil && n.Process() != nil {
+				t.Logf("the last words of %s:\n%s", w.rack.Balancers[i].Name, last(n.Log(), 60))
+			}
+		}
+	})
 	for _, b := range w.rack.Backends {
 		w.serve(b)
 	}
@@ -164,13 +171,6 @@ func (w *world) serve(b *lab.Node) {
 // start runs the nodes.
 func (w *world) start() {
 	w.t.Helper()
-	w.t.Cleanup(func() {
-		for i, n := range w.nodes {
-			if w.t.Failed() && n != nil && n.Process() != nil {
-				w.t.Logf("the last words of %s:\n%s", w.rack.Balancers[i].Name, last(n.Log(), 60))
-			}
-		}
-	})
 	if w.cfg.clustered {
 		var err error
 		w.cluster, err = rig.StartCluster(w.ctx, binary, w.dir, w.rack, w.text)
@@ -178,13 +178,21 @@ func (w *world) start() {
 		w.must(err)
 		return
 	}
-	for i, lb := range w.rack.Balancers {
-		dir := filepath.Join(w.dir, lb.Name)
-		w.must(os.MkdirAll(dir, 0o755))
-		node, err := rig.Start(w.ctx, binary, dir, lb.Host, fmt.Sprintf("[node]\nname = %q\n", lb.Name)+w.text(i))
-		w.nodes = append(w.nodes, node)
-		w.must(err)
+	for i := range w.rack.Balancers {
+		w.startNode(i)
 	}
+}
+
+// startNode runs a node that is alone, for the first time. They are started in their
+// order.
+func (w *world) startNode(i int) {
+	w.t.Helper()
+	lb := w.rack.Balancers[i]
+	dir := filepath.Join(w.dir, lb.Name)
+	w.must(os.MkdirAll(dir, 0o755))
+	node, err := rig.Start(w.ctx, binary, dir, lb.Host, fmt.Sprintf("[node]\nname = %q\n", lb.Name)+w.text(i))
+	w.nodes = append(w.nodes, node)
+	w.must(err)
 }
 
 // text is the configuration of a node, without its name.
