@@ -41,6 +41,7 @@ func TestServices(t *testing.T) {
 			{"requested", requestedAddresses},
 			{"targets", targetsDiffer},
 			{"recreated", recreated},
+			{"sctp", speaksSCTP},
 			{"untouched", leftAlone},
 		} {
 			t.Run(c.name, func(t *testing.T) {
