@@ -64,6 +64,7 @@ type world struct {
 
 	dir     string
 	ours    *v1alpha1.Client
+	pods    *kube.Cluster // nil: backends stand for pods
 	ways    []*kube.Proxy // of each balancer to the API server
 	pins    string        // a BPF file system; "": none
 	nodes   []*rig.Node
@@ -86,7 +87,13 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 	ctx, cancel := context.WithTimeout(t.Context(), cfg.limit)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, cfg: cfg, dir: t.TempDir()}
-	w.api = kube.ForTest(t, kube.Config{Controllers: cfg.controllers})
+	if cfg.nodes > 0 {
+		w.pods = kube.ClusterForTest(t, kube.ClusterConfig{Balancers: cfg.balancers, Nodes: cfg.nodes, KubeProxy: cfg.kubeProxy})
+		w.api, w.rack = w.pods.ControlPlane, w.pods.Rack
+	} else {
+		w.api = kube.ForTest(t, kube.Config{Controllers: cfg.controllers})
+		w.buildRack()
+	}
 	var err error
 	w.kube, err = kubernetes.NewForConfig(w.api.REST())
 	w.must(err)
@@ -97,14 +104,11 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 	if cfg.pinned {
 		w.mountPins()
 	}
-
-	w.rack, err = lab.NewRack(cfg.balancers, lab.Config{Backends: cfg.backends})
-	w.must(err)
-	t.Cleanup(func() {
-		if err := w.rack.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	for _, lb := range w.rack.Balancers {
+		way, err := w.api.NewProxy(lb.Host, "127.0.0.1:0")
+		w.must(err)
+		w.ways = append(w.ways, way)
+	}
 	t.Cleanup(func() {
 		for i, n := range w.nodes {
 			if t.Failed() && n != nil && n.Process() != nil {
@@ -112,15 +116,23 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 			}
 		}
 	})
+	return w
+}
+
+// buildRack makes a rack whose backends are servers that stand for pods.
+func (w *world) buildRack() {
+	w.t.Helper()
+	var err error
+	w.rack, err = lab.NewRack(w.cfg.balancers, lab.Config{Backends: w.cfg.backends})
+	w.must(err)
+	w.t.Cleanup(func() {
+		if err := w.rack.Close(); err != nil {
+			w.t.Error(err)
+		}
+	})
 	for _, b := range w.rack.Backends {
 		w.serve(b)
 	}
-	for _, lb := range w.rack.Balancers {
-		way, err := w.api.NewProxy(lb.Host, "127.0.0.1:0")
-		w.must(err)
-		w.ways = append(w.ways, way)
-	}
-	return w
 }
 
 // startWorld is newWorld with all of its nodes running.

@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+
+	"fairlead/perf/kube"
+	"fairlead/perf/lab/traffic"
+	"fairlead/perf/rig"
+	"fairlead/xdp/decap"
+)
+
+// deployment is a Deployment of the lab's server, whose pods go on for a while when
+// they are asked to end.
+func deployment(namespace, name string, replicas int32, args ...string) *appsv1.Deployment {
+	labels := map[string]string{"app": name}
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas, Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Strategy: appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: &appsv1.RollingUpdateDeployment{
+				MaxUnavailable: ptr.To(intstr.FromInt32(0)), MaxSurge: ptr.To(intstr.FromInt32(1)),
+			}},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec: corev1.PodSpec{
+					TerminationGracePeriodSeconds: ptr.To[int64](20),
+					Containers: []corev1.Container{{
+						Name: "server", Image: kube.ServerImage, Args: append([]string{"-linger", "2s"}, args...),
+						Env: []corev1.EnvVar{{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}}},
+						ReadinessProbe: &corev1.Probe{
+							PeriodSeconds: 1, FailureThreshold: 1,
+							ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(httpPort)}},
+						},
+					}},
+				},
+			},
+		},
+	}
+}
+
+// selecting is a Service of the pods of a deployment.
+func selecting(namespace, name string, ports ...corev1.ServicePort) *corev1.Service {
+	s := newService(namespace, name, ports...)
+	s.Spec.Selector = map[string]string{"app": name}
+	return s
+}
+
+// deploy creates a deployment.
+func (w *world) deploy(d *appsv1.Deployment) {
+	w.t.Helper()
+	_, err := w.kube.AppsV1().Deployments(d.Namespace).Create(w.ctx, d, metav1.CreateOptions{})
+	w.must(err)
+}
+
+// scale changes how many pods a deployment has.
+func (w *world) scale(namespace, name string, replicas int) {
+	w.t.Helper()
+	w.kubectl("scale", "deployment", "-n", namespace, name, fmt.Sprintf("--replicas=%d", replicas))
+}
+
+// TestPodsComeAndGo has a client ask for pages without a pause while pods are scaled
+// up and down, replaced by a rolling update, and killed, by the real controllers: no
+// request fails but by what is killed, and long-lived connections stay on pods that
+// terminate until these have ended.
+func TestPodsComeAndGo(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t, worldConfig{balancers: 2, clustered: true, nodes: 2})
+	const ns = "pods"
+	w.namespace(ns)
+	w.deploy(deployment(ns, "web", 2))
+	s := w.create(dual(selecting(ns, "web", webPort(), talkPort(), namePort())))
+	vips := w.assigned(s, 2)
+	for _, vip := range vips {
+		w.untilServed(vip, "tcp 80", 2)
+		w.untilServed(vip, "tcp 7", 2)
+		w.untilServed(vip, "udp 53", 2)
+		if tally := w.web(vip, 40); len(tally.ByServer) != 2 {
+			t.Errorf("%s: answers of %v, want both pods", vip, tally.ByServer)
+		}
+		w.ask(vip, 10)
+	}
+	vip := vips[0]
+	four, six := w.load(vips[0]), w.load(vips[1])
+
+	// Pods come.
+	w.scale(ns, "web", 5)
+	w.untilServed(vip, "tcp 80", 5)
+	w.untilServed(vip, "tcp 7", 5)
+	if tally := w.web(vip, 100); len(tally.ByServer) != 5 {
+		t.Errorf("answers of %v, want all five pods", tally.ByServer)
+	}
+	// Pods go: connections stay while they terminate.
+	talk := w.talk(vip, 20)
+	w.scale(ns, "web", 2)
+	w.untilServed(vip, "tcp 7", 2)
+	talk.await(20)
+	talk.stop()
+	// All are replaced.
+	talk = w.talk(vip, 10)
+	w.kubectl("set", "env", "deployment/web", "-n", ns, "ROUND=2")
+	w.untilServed(vip, "tcp 80", 3)
+	talk.await(20)
+	talk.stop()
+	w.kubectl("rollout", "status", "-n", ns, "deployment/web", "--timeout=90s")
+	w.kubectl("set", "env", "deployment/web", "-n", ns, "ROUND=3")
+	w.kubectl("rollout", "status", "-n", ns, "deployment/web", "--timeout=90s")
+	w.untilServed(vip, "tcp 80", 2)
+	four.goOn(50)
+	six.goOn(50)
+	served := four.end()
+	six.end()
+	t.Logf("answers by pod: %v", served)
+	if len(served) < 7 {
+		t.Errorf("answers of %v, want those of at least seven pods", served)
+	}
+
+	// A pod dies: others answer, and it comes back.
+	pods, err := w.kube.CoreV1().Pods(ns).List(w.ctx, metav1.ListOptions{LabelSelector: "app=web", FieldSelector: "status.phase=Running"})
+	w.must(err)
+	w.must(w.pods.Crash(ns, pods.Items[0].Name))
+	w.until("requests are answered by two pods again", func() string {
+		tally := traffic.HTTPLoad{Target: netip.AddrPortFrom(vip, 80), Connections: 40, Parallel: 8}.Run(w.ctx, w.rack.Client.Host)
+		if tally.Err() != nil || len(tally.ByServer) != 2 {
+			return fmt.Sprint(tally.ByServer, tally.Err())
+		}
+		return ""
+	})
+	// The last one goes, and pods come back from nothing.
+	w.scale(ns, "web", 0)
+	w.untilServed(vip, "tcp 80", 0)
+	w.scale(ns, "web", 1)
+	w.untilServed(vip, "tcp 80", 1)
+	w.web(vip, 10)
+	w.balance("service_empty", "backend_gone", "flow_not_found", "tcp_not_syn", "next_hop_unresolved")
+}
+
+// TestKubeProxy has real kube-proxy on the nodes: packets with the VIP kept, by l2 and
+// tunnels, and packets to ports of nodes. With externalTrafficPolicy Local the client's
+// address is what pods see, and nodes without a ready pod get nothing.
+func TestKubeProxy(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t, worldConfig{nodes: 3, kubeProxy: true})
+	const ns = "proxy"
+	w.namespace(ns)
+	w.deploy(deployment(ns, "web", 2))
+	var vips []netip.Addr
+	for i := 1; i <= 5; i++ {
+		vips = append(vips, w.rack.VIP4(i))
+	}
+	lb := w.rack.Balancers[0]
+	for _, b := range w.rack.Backends {
+		_, err := rig.Decapsulate(b, decap.Config{VIPs: vips, LoadBalancers: []netip.Prefix{netip.PrefixFrom(lb.IPv4, 32), netip.PrefixFrom(lb.IPv6, 128)}})
+		w.must(err)
+	}
+	for i, c := range []struct {
+		name, via string
+		local     bool
+	}{{"l2", "l2", true}, {"ipip", "ipip", true}, {"gue", "gue", true}, {"cluster", "l2", false}, {"ports", "", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			w := w.in(t)
+			s := selecting(ns, "web", webPort(), namePort())
+			s.Name = c.name
+			s.Spec.AllocateLoadBalancerNodePorts = nil
+			annotated(s, "fairlead.io/addresses", vips[i].String())
+			annotated(s, "fairlead.io/method", "nodeports")
+			if c.via != "" {
+				annotated(annotated(s, "fairlead.io/method", "nodes"), "fairlead.io/nodes-via", c.via)
+			}
+			nodes := 3
+			if c.local {
+				s.Spec.ExternalTrafficPolicy = corev1.ServiceExternalTrafficPolicyLocal
+				nodes = len(w.nodesOf(ns, "web"))
+			}
+			s = w.create(s)
+			vip := w.assigned(s, 1)[0]
+			w.untilServed(vip, "tcp 80", nodes)
+			w.untilServed(vip, "udp 53", nodes)
+			// kube-proxy learns of the VIP in its own time.
+			w.until("all pods answer", func() string {
+				one := traffic.HTTPLoad{Target: netip.AddrPortFrom(vip, 80), Connections: 40, Parallel: 8, Timeout: time.Second}
+				tally := one.Run(w.ctx, w.rack.Client.Host)
+				if tally.Err() != nil || len(tally.ByServer) != 2 {
+					return fmt.Sprint(tally.ByServer, tally.Err())
+				}
+				if kept := tally.Clients[w.rack.Client.IPv4] == 40; c.local && !kept {
+					return fmt.Sprintf("pods saw %v", tally.Clients)
+				}
+				return ""
+			})
+			w.web(vip, 100)
+			w.ask(vip, 20)
+			w.remove(s)
+		})
+	}
+	w.balance("service_not_found", "service_empty", "backend_gone", "flow_not_found", "tcp_not_syn")
+}
+
+// nodesOf waits until the pods of a deployment are ready and returns the nodes that
+// they are on.
+func (w *world) nodesOf(namespace, name string) (nodes map[string]int) {
+	w.t.Helper()
+	w.kubectl("rollout", "status", "-n", namespace, "deployment/"+name, "--timeout=90s")
+	pods, err := w.kube.CoreV1().Pods(namespace).List(w.ctx, metav1.ListOptions{LabelSelector: "app=" + name})
+	w.must(err)
+	nodes = map[string]int{}
+	for _, p := range pods.Items {
+		nodes[p.Spec.NodeName]++
+	}
+	return nodes
+}
