@@ -45,6 +45,8 @@ type worldConfig struct {
 	balancers, backends int                   // 0: one, and three
 	clustered           bool                  // the nodes are one cluster of Fairlead
 	controllers         bool                  // kube-controller-manager runs, too
+	nodes               int                   // of Kubernetes, with real pods, in place of backends; 0: none
+	kubeProxy           bool                  // on these nodes
 	pinned              bool                  // XDP programs outlive the control process
 	options             string                // lines of [kubernetes]
 	each                func(node int) string // more of them, for each node
