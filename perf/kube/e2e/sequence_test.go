@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -38,6 +40,8 @@ func TestAnySequence(t *testing.T) {
 		if round == 0 {
 			w.startNode(1)
 		} else {
+			// It remembers nothing of what was in force.
+			w.must(os.RemoveAll(filepath.Join(w.dir, w.rack.Balancers[1].Name, "state")))
 			w.must(w.nodes[1].Launch(w.ctx))
 		}
 		before := q.agree(0, 1)
