@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
+	"fairlead/controlplane/api"
 	"fairlead/perf/kube"
 	"fairlead/perf/lab/traffic"
 	"fairlead/perf/rig"
@@ -89,6 +92,7 @@ func TestPodsComeAndGo(t *testing.T) {
 		w.ask(vip, 10)
 	}
 	vip := vips[0]
+	w.explained(ns, vip)
 	four, six := w.load(vips[0]), w.load(vips[1])
 
 	// Pods come.
@@ -141,6 +145,25 @@ func TestPodsComeAndGo(t *testing.T) {
 	w.untilServed(vip, "tcp 80", 1)
 	w.web(vip, 10)
 	w.balance("service_empty", "backend_gone", "flow_not_found", "tcp_not_syn", "next_hop_unresolved")
+}
+
+// explained demands that a node names the pod that a client would be sent to.
+func (w *world) explained(namespace string, vip netip.Addr) {
+	w.t.Helper()
+	pods, err := w.kube.CoreV1().Pods(namespace).List(w.ctx, metav1.ListOptions{})
+	w.must(err)
+	e, err := w.nodes[0].Client().Explain(w.ctx, api.ExplainQuery{
+		Client: netip.AddrPortFrom(w.rack.Client.IPv4, 40_000), Protocol: "tcp", Destination: netip.AddrPortFrom(vip, 80),
+	})
+	w.must(err)
+	said, err := json.Marshal(e)
+	w.must(err)
+	for _, p := range pods.Items {
+		if strings.Contains(string(said), p.Name) {
+			return
+		}
+	}
+	w.t.Errorf("the explanation names no pod: %s", said)
 }
 
 // TestKubeProxy has real kube-proxy on the nodes: packets with the VIP kept, by l2 and
