@@ -1,7 +1,14 @@
 package e2e
 
 import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
 	"testing"
+
+	"fairlead/controlplane/model"
 )
 
 // TestAPIServerAway: watches that are dropped, a cable that is pulled, an API server
@@ -22,28 +29,40 @@ func TestAPIServerAway(t *testing.T) {
 	}
 	vip, way := vips[0], w.ways[0]
 	load, talk := w.load(vip), w.talk(vip, 6)
+	// Endpoints that are not to get new connections keep those that they have.
+	only := func(n int) {
+		t.Helper()
+		all := allReady(b[:n]...)
+		for _, rest := range b[n:] {
+			all = append(all, draining(rest))
+		}
+		w.endpoints(s, all...)
+	}
 
 	// Watches are dropped, and things change right afterwards.
 	for i := range 10 {
 		way.Cut()
 		ready := 3 - i%2
-		w.endpoints(s, allReady(b[:ready]...)...)
+		only(ready)
 		w.untilServed(vip, "tcp 80", ready)
 	}
 	// Nothing passes for a while, as when a cable is pulled.
 	way.Freeze()
-	w.endpoints(s, allReady(b[:2]...)...)
+	only(2)
 	load.goOn(100)
 	way.Forward()
 	w.untilServed(vip, "tcp 80", 2)
 	// The API server is not let in, and changes.
 	way.Refuse()
-	w.endpoints(s, allReady(b...)...)
+	only(3)
 	load.goOn(100)
 	way.Forward()
 	w.untilServed(vip, "tcp 80", 3)
 
 	// The API server is killed.
+	for _, vip := range vips {
+		w.untilKept(0, vip, 80, 3)
+	}
 	w.must(w.api.StopAPI())
 	load.goOn(100)
 	w.must(w.nodes[0].KillControl(w.ctx))
@@ -62,7 +81,7 @@ func TestAPIServerAway(t *testing.T) {
 	}
 	load = w.load(vip)
 	w.must(w.api.StartAPI(w.ctx))
-	w.endpoints(s, allReady(b[1:]...)...)
+	only(2)
 	w.untilServed(vip, "tcp 80", 2)
 	if got := addresses(w.read(s)); len(got) != 2 || got[0] != vips[0] || got[1] != vips[1] {
 		t.Errorf("addresses %v, want %v as before", got, vips)
@@ -76,4 +95,41 @@ func TestAPIServerAway(t *testing.T) {
 	w.untilServed(vip, "tcp 80", -1)
 	w.until("the Service is gone", func() string { return w.there(s) })
 	w.balance("service_not_found", "backend_gone", "flow_not_found", "tcp_not_syn")
+}
+
+// untilKept waits until a node has on disk that a port of a VIP has so many backends
+// with a weight: what has changed in the last seconds before a node dies may not be
+// there yet.
+func (w *world) untilKept(node int, vip netip.Addr, port uint16, backends int) {
+	w.t.Helper()
+	name := filepath.Join(w.dir, w.rack.Balancers[node].Name, "state", "live", "kubernetes.json")
+	w.until(fmt.Sprintf("%s has %s port %d with %d backends on disk", w.rack.Balancers[node].Name, vip, port, backends), func() string {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			return err.Error()
+		}
+		var kept struct{ Groups []model.Group }
+		if err := json.Unmarshal(data, &kept); err != nil {
+			return err.Error()
+		}
+		for _, g := range kept.Groups {
+			for _, s := range g.Services {
+				if s.VIP != vip || s.Ports.First != port {
+					continue
+				}
+				weighted := 0
+				for _, p := range g.Pools {
+					for _, b := range p.Backends {
+						if p.Name == s.Pool && b.Weight > 0 {
+							weighted++
+						}
+					}
+				}
+				if weighted == backends {
+					return ""
+				}
+			}
+		}
+		return string(data)
+	})
 }
