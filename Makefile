@@ -22,7 +22,7 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: cli man help build demo cluster-demo cluster-sim machines kube-servers kube-conformance test race bench attack profile microbench fuzz lint generate install
+.PHONY: cli man help build demo cluster-demo cluster-sim machines kube-servers kube-conformance kube-latency test race bench attack profile microbench fuzz lint generate install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,12 @@ attack: need-root build ## flood a service that a thousand connections use, into
 	@mkdir -p perf/results
 	@bin/measure -fairlead bin/fairlead > perf/results/attack.txt
 	@cat perf/results/attack.txt
+
+kube-latency: need-root build kube-servers ## measure from an EndpointSlice to the first packet, into perf/results/kubernetes-latency.txt; needs root
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/kubelatency ./perf/kube/latency
+	@mkdir -p perf/results
+	@bin/kubelatency -fairlead bin/fairlead > perf/results/kubernetes-latency.txt
+	@cat perf/results/kubernetes-latency.txt
 
 profile: need-root build ## record where the data process spends its CPU time, into perf/results (METHOD=nat, FLOWS=10000); needs root
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./perf/bench
