@@ -19,6 +19,9 @@ import (
 	"fairlead/perf/kube"
 )
 
+// around is how long a lab may take besides its suite, to start and to end.
+const around = 5 * time.Minute
+
 // options are what the command line says.
 type options struct {
 	fairlead string // the binary
@@ -85,7 +88,7 @@ func run(ctx context.Context, o options) (failed bool, err error) {
 
 // judge runs a suite.
 func judge(ctx context.Context, s suite, o options, log io.Writer) (results []result, err error) {
-	ctx, cancel := context.WithTimeout(ctx, o.limit)
+	ctx, cancel := context.WithTimeout(ctx, o.limit+around)
 	defer cancel()
 	w, err := newWorld(ctx, o)
 	defer func() { err = errors.Join(err, w.close()) }()
