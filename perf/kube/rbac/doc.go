@@ -1,0 +1,3 @@
+// Package rbac tests that the shipped roles are what Fairlead needs: enough, and no
+// more.
+package rbac
