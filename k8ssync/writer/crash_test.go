@@ -61,12 +61,12 @@ func dies(t *testing.T, step int64, lost bool) bool {
 	t.Cleanup(func() { <-done })
 
 	stays := r.create("stays", nil)
-	r.settled("stays")
-	had := r.addresses("stays")
 	r.create("goes", nil)
-	r.settled("goes")
 	r.create("changes", nil)
-	r.settled("changes")
+	for _, name := range []string{"stays", "goes", "changes"} {
+		r.settled(name)
+	}
+	had := r.addresses("stays")
 	r.delete("goes")
 	r.patch("changes", `{"spec":{"type":"ClusterIP","loadBalancerClass":null}}`)
 	r.gone("goes")

@@ -53,14 +53,13 @@ const testGrace = 2 * time.Second
 // says, and writes when a test has it do so.
 type node struct {
 	*rig
-	name    string
-	client  kubernetes.Interface
-	ours    *v1alpha1.Client
-	log     *slog.Logger
-	faults  *faults
-	writer  *writer.Writer
-	store   cache.Store
-	publish *report.Publisher
+	name   string
+	client kubernetes.Interface
+	ours   *v1alpha1.Client
+	log    *slog.Logger
+	faults *faults
+	writer *writer.Writer
+	store  cache.Store
 
 	mu      sync.Mutex
 	serves  map[kube.Key][]netip.Addr
@@ -154,7 +153,6 @@ func (r *rig) node(name string) *node {
 	client, ours, faults := newClient(r.t)
 	watching, _, _ := newClient(r.t)
 	n := &node{rig: r, name: name, client: client, ours: ours, faults: faults, log: slog.New(slog.NewTextHandler(r.t.Output(), nil)).With("node", name), serves: map[kube.Key][]netip.Addr{}}
-	n.publish = report.NewPublisher(r.club.as(name), slog.New(slog.DiscardHandler))
 	factory := informers.NewSharedInformerFactory(watching, 0)
 	informer := factory.Core().V1().Services().Informer()
 	n.store = informer.GetStore()
@@ -203,14 +201,12 @@ func (r *rig) node(name string) *node {
 		cancel()
 		wait()
 		factory.Shutdown()
-		n.publish.Close()
 	})
 	if !cache.WaitForCacheSync(r.t.Context().Done(), handler.HasSynced) {
 		r.t.Fatal("the node has no copies")
 	}
 	r.nodes = append(r.nodes, n)
 	n.tell()
-	r.eventually("the node is known", func() bool { return r.club.as(name).Reports()[name] != nil })
 	return n
 }
 
@@ -269,7 +265,9 @@ func (n *node) tell() {
 	if n.frozen {
 		r.Error = "cut off"
 	}
-	n.publish.Set(r)
+	if err := n.club.as(n.name).Publish(r.Encode()); err != nil {
+		n.t.Error(err)
+	}
 }
 
 // cutOff has a node see nothing new, or again.
