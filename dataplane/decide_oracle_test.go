@@ -72,7 +72,7 @@ type situation struct {
 	serviceEnd bool // the flow's service is no more
 	backend    health
 	binding    binding
-	client     int // affinity record: -1 none, otherwise a health
+	client     int  // affinity record: -1 none, otherwise a health
 	over       bool // the record's time is over
 }
 
