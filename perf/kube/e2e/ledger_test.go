@@ -116,7 +116,6 @@ func TestThousandServices(t *testing.T) {
 	t.Parallel()
 	const n, again = 1000, 200
 	w := startWorld(t, worldConfig{
-		limit: 5 * time.Minute,
 		pools: "[[kubernetes.pool]]\nname = \"many\"\naddresses = [\"198.18.64.0/22\"]\n",
 	})
 	const ns = "many"

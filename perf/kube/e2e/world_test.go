@@ -81,7 +81,7 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 	t.Helper()
 	cfg.balancers = max(cfg.balancers, 1)
 	if cfg.limit == 0 {
-		cfg.limit = 3 * time.Minute
+		cfg.limit = 5 * time.Minute
 	}
 	if cfg.pools == "" {
 		cfg.pools = rackPool
