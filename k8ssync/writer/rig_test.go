@@ -53,13 +53,14 @@ const testGrace = 2 * time.Second
 // says, and writes when a test has it do so.
 type node struct {
 	*rig
-	name   string
-	client kubernetes.Interface
-	ours   *v1alpha1.Client
-	log    *slog.Logger
-	faults *faults
-	writer *writer.Writer
-	store  cache.Store
+	name    string
+	client  kubernetes.Interface
+	ours    *v1alpha1.Client
+	log     *slog.Logger
+	fellows kube.Fellows
+	faults  *faults
+	writer  *writer.Writer
+	store   cache.Store
 
 	mu      sync.Mutex
 	serves  map[kube.Key][]netip.Addr
@@ -152,13 +153,13 @@ func (r *rig) node(name string) *node {
 	r.t.Helper()
 	client, ours, faults := newClient(r.t)
 	watching, _, _ := newClient(r.t)
-	n := &node{rig: r, name: name, client: client, ours: ours, faults: faults, log: slog.New(slog.NewTextHandler(r.t.Output(), nil)).With("node", name), serves: map[kube.Key][]netip.Addr{}}
+	n := &node{rig: r, name: name, client: client, ours: ours, faults: faults, fellows: r.club.as(name), log: slog.New(slog.NewTextHandler(r.t.Output(), nil)).With("node", name), serves: map[kube.Key][]netip.Addr{}}
 	factory := informers.NewSharedInformerFactory(watching, 0)
 	informer := factory.Core().V1().Services().Informer()
 	n.store = informer.GetStore()
 	var err error
 	n.writer, err = writer.New(writer.Config{
-		Client: client, Addresses: n, Fellows: r.club.as(name), Log: n.log,
+		Client: client, Addresses: n, Fellows: n.fellows, Log: n.log,
 		Service: func(namespace, name string) *corev1.Service {
 			o, is, _ := n.store.GetByKey(namespace + "/" + name)
 			if !is {
@@ -265,7 +266,7 @@ func (n *node) tell() {
 	if n.frozen {
 		r.Error = "cut off"
 	}
-	if err := n.club.as(n.name).Publish(r.Encode()); err != nil {
+	if err := n.fellows.Publish(r.Encode()); err != nil {
 		n.t.Error(err)
 	}
 }
