@@ -175,7 +175,8 @@ func (c *Connection) look() {
 		case Away:
 			up, last = false, k.failure
 		case Connecting:
-			up = false
+			// What is followed since a moment ago says nothing of a connection that stands.
+			up = up && c.up
 		}
 	}
 	c.last = last

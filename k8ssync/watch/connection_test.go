@@ -266,3 +266,27 @@ func TestDatabaseThatWasPutBack(t *testing.T) {
 	}
 	until(t, "connected", c.Connected)
 }
+
+// A kind that begins to be followed, as a node does that begins to write, is no sign
+// that the API server is away.
+func TestFurtherKindsLeaveTheConnectionAlone(t *testing.T) {
+	c, _ := connect(t, plane.REST())
+	o := follow(t, c, Services(true))
+	<-o.Synced()
+	until(t, "connected", c.Connected)
+	since := c.Status().Since
+	further, err := New(c, Nodes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	create(t, service(namespace(t), "a", nil))
+	c.succeeded(o.state)
+	if !c.Connected() {
+		t.Error("away")
+	}
+	run(t, further)
+	<-further.Synced()
+	if s := c.Status(); !s.Connected || s.Since != since {
+		t.Errorf("status %+v", s)
+	}
+}

@@ -73,8 +73,11 @@ func problemOf(st *k8ssync.Status, writer string) string {
 		return c.Note
 	}
 	for _, w := range st.Connection.Kinds {
-		if w.State == watch.Forbidden {
+		switch {
+		case w.State == watch.Forbidden:
 			return w.Error
+		case w.State == watch.Missing && !w.Synced:
+			return "the API server does not know " + w.Name + ": are the CustomResourceDefinitions installed?"
 		}
 	}
 	return writer
