@@ -39,7 +39,7 @@ const (
 const lists = "--feature-gates=WatchList=false"
 
 // sink takes everything.
-type sink struct{ mu sync.Mutex }
+type sink struct{}
 
 func (s *sink) Replace([]model.Group) (map[string]error, error)          { return nil, nil }
 func (s *sink) Change([]model.Group, []string) (map[string]error, error) { return nil, nil }
