@@ -85,7 +85,7 @@ func TestSetup(t *testing.T) {
 	got := levels(examine(settings))
 	for _, want := range []string{
 		"ok API server: ", "Kubernetes v1.", "error permissions: the node may not create addressreservations.fairlead.io, create configmaps, create events.events.k8s.io, create leases.coordination.k8s.io, ",
-		"warning permissions: for the Gateway API the node may not list customresourcedefinitions.apiextensions.k8s.io gateways.gateway.networking.k8s.io, ",
+		"warning permissions: for the Gateway API the node may not get gatewayclasses.gateway.networking.k8s.io, get gateways.gateway.networking.k8s.io, list customresourcedefinitions.apiextensions.k8s.io gateways.gateway.networking.k8s.io, ",
 		"error kinds: the API server has no addresspools, addresspools/status, addressreservations of fairlead.io/v1alpha1",
 		"warning kinds: the API server has no gatewayclasses, gateways, tcproutes, udproutes, referencegrants of gateway.networking.k8s.io/v1",
 	} {
