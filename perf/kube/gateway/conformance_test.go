@@ -99,7 +99,7 @@ func TestConformance(t *testing.T) {
 	report := filepath.Join(dir, "report.yaml")
 	overlay, err := filepath.Abs(filepath.Join(suite, "manifests"))
 	must(err)
-	cmd := exec.Command(program, "-test.v", "-test.timeout=25m", "-kubeconfig="+inside, "-manifests="+overlay, "-only=TCPRoute,UDPRoute,GatewayClass", "-report="+report)
+	cmd := exec.Command(program, "-test.v", "-test.timeout=25m", "-cluster="+inside, "-manifests="+overlay, "-only=TCPRoute,UDPRoute,GatewayClass", "-report="+report)
 	log, err := os.Create(filepath.Join(dir, "suite.log"))
 	must(err)
 	defer log.Close()

@@ -28,7 +28,7 @@ import (
 )
 
 var (
-	kubeconfig = flag.String("kubeconfig", "", "path of the cluster's kubeconfig")
+	kubeconfig = flag.String("cluster", "", "path of the cluster's kubeconfig")
 	manifests  = flag.String("manifests", "", "directory whose files take the place of the suite's own of the same name")
 	class      = flag.String("class", "fairlead", "name of the GatewayClass")
 	report     = flag.String("report", "", "file that the report is written to")
@@ -80,23 +80,30 @@ func TestConformance(t *testing.T) {
 			chosen = append(chosen, test)
 		}
 	}
+	// The suite is done when its own cleanups are, which come first.
+	t.Cleanup(func() { write(t, s) })
 	s.Setup(t, chosen)
 	if err := s.Run(t, chosen); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// write leaves the report where it was asked for.
+func write(t *testing.T, s *suite.ConformanceTestSuite) {
 	if *report == "" {
 		return
 	}
 	r, err := s.Report()
 	if err != nil {
-		t.Fatal(err)
+		t.Error(err)
+		return
 	}
 	text, err := yaml.Marshal(r)
-	if err != nil {
-		t.Fatal(err)
+	if err == nil {
+		err = os.WriteFile(*report, text, 0o644)
 	}
-	if err := os.WriteFile(*report, text, 0o644); err != nil {
-		t.Fatal(err)
+	if err != nil {
+		t.Error(err)
 	}
 }
 
