@@ -22,7 +22,7 @@ HOLD    ?=
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 
-.PHONY: cli man help build demo cluster-demo cluster-sim machines kube-servers kube-conformance kube-latency test race bench attack profile microbench fuzz lint generate install
+.PHONY: kube-gateway-conformance cli man help build demo cluster-demo cluster-sim machines kube-servers kube-conformance kube-latency test race bench attack profile microbench fuzz lint generate install
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -97,6 +97,9 @@ kube-latency: need-root build kube-servers ## measure from an EndpointSlice to t
 	@mkdir -p perf/results
 	@bin/kubelatency -fairlead bin/fairlead > perf/results/kubernetes-latency.txt
 	@cat perf/results/kubernetes-latency.txt
+
+kube-gateway-conformance: need-root kube-servers ## run the Gateway API's own tests of what Fairlead claims, with real pods; needs root
+	$(GO) test -tags conformance -count=1 -v -timeout=30m -run TestConformance ./perf/kube/gateway
 
 profile: need-root build ## record where the data process spends its CPU time, into perf/results (METHOD=nat, FLOWS=10000); needs root
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/bench ./perf/bench
