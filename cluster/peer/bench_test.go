@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"fairlead/cluster"
 )
@@ -54,9 +53,7 @@ func benchPair(b *testing.B) (*node, *node) {
 	x, y := newNode(b, newIdentity(b, "a", clusterKey), nil), newNode(b, newIdentity(b, "b", clusterKey), nil)
 	y.Handle("echo", func(_ context.Context, _ string, m []byte) ([]byte, error) { return m, nil })
 	begin(b, x, y)
-	for !x.sees("b") || !y.sees("a") {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(b, "they see each other", func() bool { return x.sees("b") && y.sees("a") })
 	return x, y
 }
 
