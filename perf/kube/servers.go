@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os/exec"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -21,7 +22,7 @@ import (
 )
 
 // logTail is how much of each server's log Logs shows, in bytes.
-const logTail = 32 << 10
+const logTail = 4 << 10
 
 func (c *ControlPlane) startEtcd(ctx context.Context) error {
 	client, peer := loopbackURL("http", etcdPort), loopbackURL("http", etcdPeerPort)
@@ -212,14 +213,14 @@ type logged struct {
 	process *lab.Process
 }
 
-// Logs is the end of what each server has written, for the output of a test that
-// has failed.
+// Logs is the end of what each server has written but for mere information, for the
+// output of a test that has failed.
 func (c *ControlPlane) Logs() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var b strings.Builder
 	for _, l := range c.logs {
-		out := l.process.Output()
+		out := warnings(l.process.Output())
 		if len(out) > logTail {
 			out = out[len(out)-logTail:]
 			out = out[bytes.IndexByte(out, '\n')+1:]
@@ -227,6 +228,21 @@ func (c *ControlPlane) Logs() string {
 		fmt.Fprintf(&b, "--- %s (pid %d)\n%s", l.name, l.process.Pid(), out)
 	}
 	return b.String()
+}
+
+// information is how the servers' lines begin and go on that tell of no trouble: klog's
+// severity, date and time, and the level of etcd.
+var information = regexp.MustCompile(`^(I\d{4} |\{"level":"info")`)
+
+// warnings are the lines of a log but for mere information.
+func warnings(log []byte) []byte {
+	var kept []byte
+	for line := range bytes.Lines(log) {
+		if !information.Match(line) {
+			kept = append(kept, line...)
+		}
+	}
+	return kept
 }
 
 func loopbackURL(scheme string, port uint16) string {
