@@ -48,7 +48,7 @@ kube-servers: ## build the servers of a Kubernetes control plane, which tests ru
 	@GO='$(GO)' perf/kube/build -l bin/kube
 	@GO='$(GO)' perf/kube/helm/build
 
-kube-conformance: need-root build ## have Kubernetes' and the Gateway API's own tests judge Fairlead, into perf/results/kubernetes-conformance.txt; needs root
+kube-conformance: need-root build ## have Kubernetes' own tests of LoadBalancer Services judge Fairlead, into perf/results/kubernetes-conformance.txt; needs root
 	.ci/need-network-tools
 	@GO='$(GO)' perf/kube/build -l bin/kube suites
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/conformance ./perf/kube/conformance

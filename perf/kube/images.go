@@ -21,10 +21,6 @@ const (
 	PauseImage = "registry.k8s.io/pause"
 )
 
-// DNSImage takes the place of a DNS server: it answers on port 53, by UDP, with the
-// client's address. It is to be given a name in ClusterConfig.Images.
-var DNSImage = Image{Entrypoint: []string{"dns"}}
-
 // Image is a program of this machine that takes the place of an image.
 type Image struct {
 	// Path is the program's; empty: that of the lab's own images. A container's command that begins with the program's

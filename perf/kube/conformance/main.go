@@ -1,6 +1,6 @@
-// Command conformance has Kubernetes' own tests of LoadBalancer Services and the
-// Gateway API's of TCPRoute and UDPRoute judge Fairlead, in a lab on this machine:
-// `make kube-conformance`. It prints what each test says.
+// Command conformance has Kubernetes' own tests of LoadBalancer Services judge
+// Fairlead, in a lab on this machine: `make kube-conformance`. It prints what each
+// test says. The Gateway API's are run by package perf/kube/gateway.
 package main
 
 import (
@@ -19,16 +19,15 @@ import (
 	"fairlead/perf/kube"
 )
 
-// around is how long a lab may take besides its suite, to start and to end.
+// around is how long the lab may take besides the suite, to start and to end.
 const around = 5 * time.Minute
 
 // options are what the command line says.
 type options struct {
 	fairlead string // the binary
-	suites   string // the folder of the suites' binaries
-	only     string // a suite
+	suites   string // the folder of the suite's binaries
 	focus    string // a part of tests' names
-	log      string // where everything that the suites write goes
+	log      string // where everything that the suite writes goes
 	limit    time.Duration
 }
 
@@ -36,10 +35,9 @@ func main() {
 	var o options
 	flag.StringVar(&o.fairlead, "fairlead", "bin/fairlead", "the `binary` to be judged")
 	flag.StringVar(&o.suites, "suites", "bin/kube", "the `folder` that perf/kube/build has made")
-	flag.StringVar(&o.only, "suite", "", "run one suite alone: loadbalancers or gateways")
-	flag.StringVar(&o.focus, "focus", "", "run tests alone whose names match (loadbalancers: a regular expression; gateways: one name)")
-	flag.StringVar(&o.log, "log", "", "the `file` that all of the suites' own output goes to")
-	flag.DurationVar(&o.limit, "limit", 2*time.Hour, "how long a suite may take")
+	flag.StringVar(&o.focus, "focus", "", "run tests alone whose names match the `expression`")
+	flag.StringVar(&o.log, "log", "", "the `file` that all of the suite's own output goes to")
+	flag.DurationVar(&o.limit, "limit", 2*time.Hour, "how long the suite may take")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -55,7 +53,7 @@ func main() {
 	}
 }
 
-// run runs the suites one after the other, each in a lab of its own.
+// run runs the suite and prints what it said.
 func run(ctx context.Context, o options) (failed bool, err error) {
 	for _, path := range []*string{&o.fairlead, &o.suites} {
 		if *path, err = filepath.Abs(*path); err != nil {
@@ -72,22 +70,15 @@ func run(ctx context.Context, o options) (failed bool, err error) {
 		log = f
 	}
 	fmt.Printf("Kubernetes %s, %s/%s, %d CPUs\n", kube.Version, runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
-	suites := []suite{loadBalancers{}, gateways{}}
-	for _, s := range suites {
-		if o.only != "" && o.only != s.name() {
-			continue
-		}
-		results, err := judge(ctx, s, o, log)
-		if err != nil {
-			return false, fmt.Errorf("%s: %w", s.name(), err)
-		}
-		failed = print(s, results) || failed
+	results, err := judge(ctx, o, log)
+	if err != nil {
+		return false, err
 	}
-	return failed, nil
+	return print(results), nil
 }
 
-// judge runs a suite.
-func judge(ctx context.Context, s suite, o options, log io.Writer) (results []result, err error) {
+// judge runs the suite in a lab of its own.
+func judge(ctx context.Context, o options, log io.Writer) (results []result, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.limit+around)
 	defer cancel()
 	w, err := newWorld(ctx, o)
@@ -95,13 +86,13 @@ func judge(ctx context.Context, s suite, o options, log io.Writer) (results []re
 	if err != nil {
 		return nil, err
 	}
-	return s.run(ctx, w, o, log)
+	return w.runSuite(ctx, o, log)
 }
 
-// print says what the tests of a suite said.
-func print(s suite, results []result) (failed bool) {
+// print says what the tests said.
+func print(results []result) (failed bool) {
 	var passed, skipped, bad int
-	fmt.Printf("\n%s\n\n", s.title())
+	fmt.Print("Kubernetes' end-to-end tests of LoadBalancer Services (test/e2e/network/loadbalancer.go)\n\n")
 	for _, r := range results {
 		switch r.outcome {
 		case pass:

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,8 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"slices"
 	"strings"
 	"time"
 )
@@ -34,25 +30,9 @@ type result struct {
 	why     string // of a failure or of skipping
 }
 
-// suite is somebody else's tests.
-type suite interface {
-	name() string
-	title() string
-	run(context.Context, *world, options, io.Writer) ([]result, error)
-}
-
-// loadBalancers are Kubernetes' end-to-end tests of Services of type LoadBalancer.
-type loadBalancers struct{}
-
-func (loadBalancers) name() string { return "loadbalancers" }
-
-func (loadBalancers) title() string {
-	return "Kubernetes' end-to-end tests of LoadBalancer Services (test/e2e/network/loadbalancer.go)"
-}
-
-// run runs the tests on the client's host: what they ask a VIP for comes from
-// there.
-func (loadBalancers) run(ctx context.Context, w *world, o options, log io.Writer) ([]result, error) {
+// runSuite runs Kubernetes' tests on the client's host: what they ask a VIP for
+// comes from there.
+func (w *world) runSuite(ctx context.Context, o options, log io.Writer) ([]result, error) {
 	focus := "LoadBalancers"
 	if o.focus != "" {
 		focus += ".*(" + o.focus + ")"
@@ -128,72 +108,6 @@ func ginkgoResults(data []byte) ([]result, error) {
 			one.why, _, _ = strings.Cut(r.Failure.Message, "\n")
 			all = append(all, one)
 		}
-	}
-	return all, nil
-}
-
-// gateways are the Gateway API's conformance tests.
-type gateways struct{}
-
-func (gateways) name() string { return "gateways" }
-
-func (gateways) title() string {
-	return "Gateway API conformance: TCPRoute, UDPRoute, ReferenceGrant"
-}
-
-// gatewayClass is what the suite's Gateways are of.
-const gatewayClass = "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {name: fairlead}\nspec: {controllerName: fairlead.io/gateway}\n"
-
-func (gateways) run(ctx context.Context, w *world, o options, log io.Writer) ([]result, error) {
-	if err := w.cluster.Apply(ctx, gatewayClass); err != nil {
-		return nil, err
-	}
-	kubeconfig := filepath.Join(w.dir, "client.kubeconfig")
-	if err := w.cluster.Kubeconfig(kubeconfig, w.cluster.Inside(w.cluster.REST())); err != nil {
-		return nil, err
-	}
-	args := []string{
-		"-test.v", "-test.timeout=" + o.limit.String(),
-		"--gateway-class=fairlead", "--supported-features=Gateway,TCPRoute,UDPRoute,ReferenceGrant", "--cleanup-base-resources=false",
-	}
-	if o.focus != "" {
-		args = append(args, "--run-test="+o.focus)
-	}
-	cmd := exec.Command(filepath.Join(o.suites, "gateways.test"), args...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+kubeconfig)
-	var out bytes.Buffer
-	if err := w.inClient(ctx, cmd, io.MultiWriter(log, &out)); err != nil {
-		return nil, err
-	}
-	return goResults(&out)
-}
-
-// verdict is a line by which a Go test says how one of its parts has ended.
-var verdict = regexp.MustCompile(`^ {4}--- (PASS|FAIL|SKIP): TestConformance/(\S+) \(([0-9.]+)s\)`)
-
-// goResults reads the output of a Go test: its first level of parts.
-func goResults(out io.Reader) ([]result, error) {
-	var all []result
-	lines := bufio.NewScanner(out)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		m := verdict.FindStringSubmatch(lines.Text())
-		if m == nil {
-			continue
-		}
-		took, err := time.ParseDuration(m[3] + "s")
-		if err != nil {
-			return nil, err
-		}
-		outcomes := map[string]outcome{"PASS": pass, "FAIL": fail, "SKIP": skip}
-		all = append(all, result{name: m[2], outcome: outcomes[m[1]], took: took})
-	}
-	if err := lines.Err(); err != nil {
-		return nil, err
-	}
-	slices.SortFunc(all, func(a, b result) int { return strings.Compare(a.name, b.name) })
-	if len(all) == 0 {
-		return nil, errors.New("the suite has not come to its tests")
 	}
 	return all, nil
 }

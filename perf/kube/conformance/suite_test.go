@@ -2,7 +2,6 @@ package main
 
 import (
 	"slices"
-	"strings"
 	"testing"
 	"time"
 )
@@ -29,23 +28,5 @@ func TestGinkgoResults(t *testing.T) {
 	}
 	if _, err := ginkgoResults([]byte("{")); err == nil || err.Error() != "report of the suite: unexpected end of JSON input" {
 		t.Errorf("half a report: %v", err)
-	}
-}
-
-func TestGoResults(t *testing.T) {
-	const out = `=== RUN   TestConformance
---- FAIL: TestConformance (9.00s)
-    --- PASS: TestConformance/UDPRoute (2.50s)
-        --- PASS: TestConformance/UDPRoute/Simple (1.00s)
-    --- FAIL: TestConformance/TCPRoute (1.00s)
-    --- SKIP: TestConformance/HTTPRoute (0.00s)
-`
-	got, err := goResults(strings.NewReader(out))
-	want := []result{{name: "HTTPRoute", outcome: skip}, {name: "TCPRoute", outcome: fail, took: time.Second}, {name: "UDPRoute", outcome: pass, took: 2500 * time.Millisecond}}
-	if err != nil || !slices.Equal(got, want) {
-		t.Errorf("got %+v, %v; want %+v", got, err, want)
-	}
-	if _, err := goResults(strings.NewReader("panic\n")); err == nil || err.Error() != "the suite has not come to its tests" {
-		t.Errorf("no results: %v", err)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 
 	manifests "fairlead/configs/kubernetes"
@@ -15,12 +14,8 @@ import (
 	"fairlead/perf/rig"
 )
 
-// Images of the suites' pods, by name without tag.
-const (
-	agnhostImage = "registry.k8s.io/e2e-test-images/agnhost"
-	echoImage    = "registry.k8s.io/gateway-api/echo-basic"
-	dnsImage     = "registry.k8s.io/coredns/coredns"
-)
+// agnhostImage is that of the suite's pods, without tag.
+const agnhostImage = "registry.k8s.io/e2e-test-images/agnhost"
 
 // world is a cluster of Kubernetes with a node of Fairlead before it.
 type world struct {
@@ -53,8 +48,6 @@ func newWorld(ctx context.Context, o options) (*world, error) {
 		Nodes: 2, KubeProxy: true,
 		Images: map[string]kube.Image{
 			agnhostImage: {Path: filepath.Join(o.suites, "agnhost"), Arguments: []string{"pause"}},
-			echoImage:    {Path: filepath.Join(o.suites, "echo-basic")},
-			dnsImage:     kube.DNSImage,
 		},
 	})
 	if err != nil {
@@ -66,7 +59,7 @@ func newWorld(ctx context.Context, o options) (*world, error) {
 	return w, w.start(ctx, o)
 }
 
-// install makes our kinds, and those of the Gateway API, known.
+// install makes our kinds known.
 func (w *world) install(ctx context.Context) error {
 	names, err := fs.Glob(manifests.FS, "crds/*.yaml")
 	if err != nil {
@@ -80,14 +73,6 @@ func (w *world) install(ctx context.Context) error {
 		if err := w.cluster.Apply(ctx, string(data)); err != nil {
 			return err
 		}
-	}
-	module, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
-	if err != nil {
-		return fmt.Errorf("find the Gateway API's module: %w", err)
-	}
-	folder := filepath.Join(string(module[:len(module)-1]), "config", "crd", "standard")
-	if _, err := w.cluster.Kubectl(ctx, "apply", "--server-side", "-f", folder); err != nil {
-		return err
 	}
 	if err := w.cluster.Apply(ctx, "apiVersion: v1\nkind: Namespace\nmetadata: {name: fairlead-system}\n"); err != nil {
 		return err

@@ -33,7 +33,7 @@ func main() {
 
 func program(args []string) error {
 	if len(args) == 0 {
-		return errors.New("run, serve, dns or pause?")
+		return errors.New("run, serve or pause?")
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	switch args[0] {
@@ -43,16 +43,13 @@ func program(args []string) error {
 	case "serve":
 		defer stop()
 		return serve(ctx, args[1:])
-	case "dns":
-		defer stop()
-		return serveDNS(ctx, args[1:])
 	case "pause":
 		defer stop()
 		<-ctx.Done()
 		return nil
 	}
 	stop()
-	return fmt.Errorf("%q is neither run, serve, dns nor pause", args[0])
+	return fmt.Errorf("%q is neither run, serve nor pause", args[0])
 }
 
 // run does not return when it succeeds: the process is the command then.
