@@ -2,7 +2,6 @@
 //
 //	pod run -hostname NAME -- COMMAND [ARG...]
 //	pod serve [-http :8080] [-udp :8053] [-stream :8007] [-linger 0s]
-//	pod dns [-udp :53]
 //	pod pause
 //
 // run becomes COMMAND with a host name of its own; it is what a container runtime
