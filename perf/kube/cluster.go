@@ -26,6 +26,9 @@ type ClusterConfig struct {
 	Nodes int
 	// Zones are the nodes' zones, in turn; empty: they are in none.
 	Zones []string
+	// IPv4Nodes has nodes tell Kubernetes of no address but their IPv4 one. Programs
+	// that ask every address of a node for a Service of one family need that.
+	IPv4Nodes bool
 	// Queues is how many queues every interface has; 0 means 1.
 	Queues int
 	// KubeProxy runs kube-proxy on the nodes (mode nftables).
@@ -126,6 +129,7 @@ func (c *Cluster) start(ctx context.Context, cfg ClusterConfig) (err error) {
 	}
 	for i, host := range c.Rack.Backends {
 		n := newNode(c, host, i)
+		n.ipv4Only = cfg.IPv4Nodes
 		if len(cfg.Zones) > 0 {
 			n.Zone = cfg.Zones[i%len(cfg.Zones)]
 		}

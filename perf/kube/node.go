@@ -38,6 +38,8 @@ type Node struct {
 	// Pods4 and Pods6 are what its pods have their addresses of.
 	Pods4, Pods6 netip.Prefix
 
+	ipv4Only bool // it tells of no other address
+
 	cluster *Cluster
 	kubelet *kubelet
 	proxy   *lab.Process
@@ -103,10 +105,7 @@ func (n *Node) register(ctx context.Context) error {
 	now := meta.Now()
 	patch, err := json.Marshal(map[string]any{"status": core.NodeStatus{
 		Capacity: room, Allocatable: room,
-		Addresses: []core.NodeAddress{
-			{Type: core.NodeInternalIP, Address: n.Host.IPv4.String()}, {Type: core.NodeInternalIP, Address: n.Host.IPv6.String()},
-			{Type: core.NodeHostName, Address: n.Name},
-		},
+		Addresses:       n.told(),
 		Conditions:      []core.NodeCondition{{Type: core.NodeReady, Status: core.ConditionTrue, Reason: "KubeletReady", LastHeartbeatTime: now, LastTransitionTime: now}},
 		NodeInfo:        core.NodeSystemInfo{KubeletVersion: Version, OperatingSystem: "linux", Architecture: "amd64", ContainerRuntimeVersion: "lab://1"},
 		DaemonEndpoints: core.NodeDaemonEndpoints{KubeletEndpoint: core.DaemonEndpoint{Port: kubeletPort}},
@@ -116,6 +115,15 @@ func (n *Node) register(ctx context.Context) error {
 	}
 	_, err = nodes.Patch(ctx, n.Name, types.StrategicMergePatchType, patch, meta.PatchOptions{}, "status")
 	return err
+}
+
+// told are the addresses that Kubernetes is told of.
+func (n *Node) told() []core.NodeAddress {
+	told := []core.NodeAddress{{Type: core.NodeInternalIP, Address: n.Host.IPv4.String()}}
+	if !n.ipv4Only {
+		told = append(told, core.NodeAddress{Type: core.NodeInternalIP, Address: n.Host.IPv6.String()})
+	}
+	return append(told, core.NodeAddress{Type: core.NodeHostName, Address: n.Name})
 }
 
 // beat renews the node's lease, by which it is known to live.

@@ -44,7 +44,7 @@ func (w *world) runSuite(ctx context.Context, o options, log io.Writer) ([]resul
 	cmd := exec.Command(filepath.Join(o.suites, "loadbalancers.test"),
 		"--kubeconfig="+kubeconfig, "--provider=local", "--kubectl-path="+filepath.Join(o.suites, "kubectl"),
 		"--report-dir="+w.dir, "--disable-log-dump", "--delete-namespace-on-failure=true",
-		"--ginkgo.focus="+focus, "--ginkgo.no-color", "--ginkgo.json-report="+report, "--ginkgo.timeout="+o.limit.String())
+		"--ginkgo.focus="+focus, "--ginkgo.no-color", "--ginkgo.v", "--ginkgo.json-report="+report, "--ginkgo.timeout="+o.limit.String())
 	if err := w.inClient(ctx, cmd, log); err != nil {
 		return nil, err
 	}

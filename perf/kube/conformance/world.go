@@ -45,7 +45,7 @@ func newWorld(ctx context.Context, o options) (*world, error) {
 		return w, err
 	}
 	w.cluster, err = kube.NewCluster(ctx, kube.ClusterConfig{
-		Nodes: 2, KubeProxy: true,
+		Nodes: 2, KubeProxy: true, IPv4Nodes: true,
 		Images: map[string]kube.Image{
 			agnhostImage: {Path: filepath.Join(o.suites, "agnhost"), Arguments: []string{"pause"}},
 		},
