@@ -14,8 +14,9 @@ const (
 	// ServerImage answers the clients of perf/lab/traffic with its pod's name (the
 	// variable POD_NAME, or the host name): HTTP on 8080, UDP on 8053, streams on
 	// 8007. Its readiness is asked at /healthz on the port of HTTP; a request for
-	// /unready or /ready changes it. After SIGTERM it goes on for the duration
-	// -linger, then takes no more connections and ends when those it has do.
+	// /unready or /ready changes it. After SIGTERM it goes on until nobody has come,
+	// by HTTP or for a stream, for the duration -linger; then it takes no more
+	// connections and ends when those it has do.
 	ServerImage = "lab/server"
 	// PauseImage waits for SIGTERM.
 	PauseImage = "registry.k8s.io/pause"

@@ -3,7 +3,9 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,8 +23,9 @@ import (
 	"fairlead/xdp/decap"
 )
 
-// deployment is a Deployment of the lab's server, whose pods go on for a while when
-// they are asked to end.
+// deployment is a Deployment of the lab's server, whose pods, when they are asked to
+// end, go on for as long as somebody comes or a connection lasts. A probe that takes
+// its time, on a machine that is busy, makes no pod unready.
 func deployment(namespace, name string, replicas int32, args ...string) *appsv1.Deployment {
 	labels := map[string]string{"app": name}
 	return &appsv1.Deployment{
@@ -35,12 +38,12 @@ func deployment(namespace, name string, replicas int32, args ...string) *appsv1.
 			Template: corev1.PodTemplateSpec{
 				ObjectMeta: metav1.ObjectMeta{Labels: labels},
 				Spec: corev1.PodSpec{
-					TerminationGracePeriodSeconds: ptr.To[int64](20),
+					TerminationGracePeriodSeconds: ptr.To[int64](600),
 					Containers: []corev1.Container{{
 						Name: "server", Image: kube.ServerImage, Args: append([]string{"-linger", "2s"}, args...),
 						Env: []corev1.EnvVar{{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{FieldPath: "metadata.name"}}}},
 						ReadinessProbe: &corev1.Probe{
-							PeriodSeconds: 1, FailureThreshold: 1,
+							PeriodSeconds: 1, TimeoutSeconds: 20, FailureThreshold: 3,
 							ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: "/healthz", Port: intstr.FromInt32(httpPort)}},
 						},
 					}},
@@ -70,8 +73,62 @@ func (w *world) scale(namespace, name string, replicas int) {
 	w.kubectl("scale", "deployment", "-n", namespace, name, fmt.Sprintf("--replicas=%d", replicas))
 }
 
+// livePods are the pods of a deployment that are ready and not asked to end.
+func (w *world) livePods(namespace, name string) (all []corev1.Pod) {
+	w.t.Helper()
+	list, err := w.kube.CoreV1().Pods(namespace).List(w.ctx, metav1.ListOptions{LabelSelector: "app=" + name})
+	w.must(err)
+	for _, p := range list.Items {
+		ready := slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		})
+		if ready && p.DeletionTimestamp == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// untilFollowed waits until a deployment has n live pods and every node sends new
+// connections for a port of a VIP to these and to nobody else.
+func (w *world) untilFollowed(vip netip.Addr, port, namespace, name string, n int) {
+	w.t.Helper()
+	for i := range w.nodes {
+		w.until(fmt.Sprintf("%s serves %s %s with the %d pods of %s", w.rack.Balancers[i].Name, vip, port, n, name), func() string {
+			live := map[string]bool{}
+			for _, p := range w.livePods(namespace, name) {
+				for _, ip := range p.Status.PodIPs {
+					if a, err := netip.ParseAddr(ip.IP); err == nil && a.Is4() == vip.Is4() {
+						live[a.String()] = true
+					}
+				}
+			}
+			all, err := w.served(i, vip)
+			if err != nil {
+				return err.Error()
+			}
+			given := map[string]bool{}
+			for _, b := range all[port] {
+				if where, weight, _ := strings.Cut(b, " "); weight != "0" {
+					given[netip.MustParseAddrPort(where).Addr().String()] = true
+				}
+			}
+			if len(live) != n || !maps.Equal(live, given) {
+				return fmt.Sprintf("pods %v, and %v in force", live, all)
+			}
+			return ""
+		})
+	}
+}
+
+// rolledOut waits until a deployment consists of pods of its latest template.
+func (w *world) rolledOut(namespace, name string) {
+	w.t.Helper()
+	w.kubectl("rollout", "status", "-n", namespace, "deployment/"+name)
+}
+
 // TestPodsComeAndGo has a client ask for pages without a pause while pods are scaled
-// up and down, replaced by a rolling update, and killed, by the real controllers: no
+// up and down, replaced by rolling updates, and killed, by the real controllers: no
 // request fails but by what is killed, and long-lived connections stay on pods that
 // terminate until these have ended.
 func TestPodsComeAndGo(t *testing.T) {
@@ -82,10 +139,16 @@ func TestPodsComeAndGo(t *testing.T) {
 	w.deploy(deployment(ns, "web", 2))
 	s := w.create(dual(selecting(ns, "web", webPort(), talkPort(), namePort())))
 	vips := w.assigned(s, 2)
+	follow := func(pods int) {
+		t.Helper()
+		for _, vip := range vips {
+			for _, port := range []string{"tcp 80", "tcp 7", "udp 53"} {
+				w.untilFollowed(vip, port, ns, "web", pods)
+			}
+		}
+	}
+	follow(2)
 	for _, vip := range vips {
-		w.untilServed(vip, "tcp 80", 2)
-		w.untilServed(vip, "tcp 7", 2)
-		w.untilServed(vip, "udp 53", 2)
 		if tally := w.web(vip, 40); len(tally.ByServer) != 2 {
 			t.Errorf("%s: answers of %v, want both pods", vip, tally.ByServer)
 		}
@@ -97,40 +160,37 @@ func TestPodsComeAndGo(t *testing.T) {
 
 	// Pods come.
 	w.scale(ns, "web", 5)
-	w.untilServed(vip, "tcp 80", 5)
-	w.untilServed(vip, "tcp 7", 5)
+	follow(5)
 	if tally := w.web(vip, 100); len(tally.ByServer) != 5 {
 		t.Errorf("answers of %v, want all five pods", tally.ByServer)
 	}
+	four.goOn(100)
 	// Pods go: connections stay while they terminate.
 	talk := w.talk(vip, 20)
 	w.scale(ns, "web", 2)
-	w.untilServed(vip, "tcp 7", 2)
+	follow(2)
 	talk.await(20)
 	talk.stop()
-	// All are replaced.
+	// All are replaced, twice.
 	talk = w.talk(vip, 10)
-	w.kubectl("set", "env", "deployment/web", "-n", ns, "ROUND=2")
-	w.untilServed(vip, "tcp 80", 3)
-	talk.await(20)
+	for _, round := range []string{"ROUND=2", "ROUND=3"} {
+		w.kubectl("set", "env", "deployment/web", "-n", ns, round)
+		w.rolledOut(ns, "web")
+		follow(2)
+		four.goOn(50)
+		six.goOn(50)
+		talk.await(20)
+	}
 	talk.stop()
-	w.kubectl("rollout", "status", "-n", ns, "deployment/web", "--timeout=90s")
-	w.kubectl("set", "env", "deployment/web", "-n", ns, "ROUND=3")
-	w.kubectl("rollout", "status", "-n", ns, "deployment/web", "--timeout=90s")
-	w.untilServed(vip, "tcp 80", 2)
-	four.goOn(50)
-	six.goOn(50)
 	served := four.end()
 	six.end()
 	t.Logf("answers by pod: %v", served)
-	if len(served) < 7 {
-		t.Errorf("answers of %v, want those of at least seven pods", served)
+	if len(served) != 9 {
+		t.Errorf("answers of %v, want those of nine pods: five, two and two", served)
 	}
 
 	// A pod dies: others answer, and it comes back.
-	pods, err := w.kube.CoreV1().Pods(ns).List(w.ctx, metav1.ListOptions{LabelSelector: "app=web", FieldSelector: "status.phase=Running"})
-	w.must(err)
-	w.must(w.pods.Crash(ns, pods.Items[0].Name))
+	w.must(w.pods.Crash(ns, w.livePods(ns, "web")[0].Name))
 	w.until("requests are answered by two pods again", func() string {
 		tally := traffic.HTTPLoad{Target: netip.AddrPortFrom(vip, 80), Connections: 40, Parallel: 8}.Run(w.ctx, w.rack.Client.Host)
 		if tally.Err() != nil || len(tally.ByServer) != 2 {
@@ -140,9 +200,9 @@ func TestPodsComeAndGo(t *testing.T) {
 	})
 	// The last one goes, and pods come back from nothing.
 	w.scale(ns, "web", 0)
-	w.untilServed(vip, "tcp 80", 0)
+	follow(0)
 	w.scale(ns, "web", 1)
-	w.untilServed(vip, "tcp 80", 1)
+	follow(1)
 	w.web(vip, 10)
 	w.balance("service_empty", "backend_gone", "flow_not_found", "tcp_not_syn", "next_hop_unresolved")
 }
@@ -231,7 +291,7 @@ func TestKubeProxy(t *testing.T) {
 // they are on.
 func (w *world) nodesOf(namespace, name string) (nodes map[string]int) {
 	w.t.Helper()
-	w.kubectl("rollout", "status", "-n", namespace, "deployment/"+name, "--timeout=90s")
+	w.rolledOut(namespace, name)
 	pods, err := w.kube.CoreV1().Pods(namespace).List(w.ctx, metav1.ListOptions{LabelSelector: "app=" + name})
 	w.must(err)
 	nodes = map[string]int{}

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net"
 	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -81,7 +83,7 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 	t.Helper()
 	cfg.balancers = max(cfg.balancers, 1)
 	if cfg.limit == 0 {
-		cfg.limit = 5 * time.Minute
+		cfg.limit = 10 * time.Minute
 	}
 	if cfg.pools == "" {
 		cfg.pools = rackPool
@@ -285,7 +287,7 @@ func (w *world) served(node int, vip netip.Addr) (map[string][]string, error) {
 		}
 		backends := []string{}
 		for _, b := range s.Backends {
-			backends = append(backends, fmt.Sprintf("%s:%d %d", b.Address, b.Port, b.Weight))
+			backends = append(backends, fmt.Sprintf("%s %d", net.JoinHostPort(b.Address, strconv.Itoa(int(b.Port))), b.Weight))
 		}
 		slices.Sort(backends)
 		all[s.Protocol+" "+s.Ports] = backends

@@ -18,14 +18,14 @@ import (
 // name.
 const nameVariable = "POD_NAME"
 
-// serve answers until the process is asked to end; then it goes on for a while,
-// takes no more connections, and ends when those that it has do.
+// serve answers until the process is asked to end; then it goes on until nobody has
+// come for a while, takes no more connections, and ends when those that it has do.
 func serve(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
 	web := flags.String("http", ":8080", "where HTTP is served; empty: nowhere")
 	udp := flags.String("udp", ":8053", "where datagrams are answered; empty: nowhere")
 	stream := flags.String("stream", ":8007", "where streams are served; empty: nowhere")
-	linger := flags.Duration("linger", 0, "how long everything is as it was after SIGTERM")
+	linger := flags.Duration("linger", 0, "for how long nobody must have come, after SIGTERM, before no more connections are taken")
 	unready := flags.Bool("unready", false, "not ready until it is told that it is")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -50,10 +50,13 @@ func serve(ctx context.Context, args []string) error {
 	case <-ctx.Done():
 	}
 	fmt.Println("ending")
-	select {
-	case err := <-failed:
-		return err
-	case <-time.After(*linger):
+	for before := -1; before != s.came(); {
+		before = s.came()
+		select {
+		case err := <-failed:
+			return err
+		case <-time.After(*linger):
+		}
 	}
 	return s.drain()
 }
@@ -61,10 +64,20 @@ func serve(ctx context.Context, args []string) error {
 type server struct {
 	name    string
 	ready   atomic.Bool
+	pages   atomic.Int64 // that were asked for; probes ask for none
 	web     *http.Server
 	udp     *traffic.UDPServer
 	stream  *traffic.StreamServer
 	streams net.Listener // of stream
+}
+
+// came counts who has come, but for probes and datagrams.
+func (s *server) came() int {
+	n := int(s.pages.Load())
+	if s.stream != nil {
+		n += int(s.stream.Accepted())
+	}
+	return n
 }
 
 // serveHTTP answers everything as traffic.HTTPServer does, but for these paths:
@@ -78,7 +91,11 @@ func (s *server) serveHTTP(address string, failed chan<- error) error {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", traffic.Answer(s.name))
+	answer := traffic.Answer(s.name)
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		s.pages.Add(1)
+		answer.ServeHTTP(w, r)
+	})
 	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) {
 		if !s.ready.Load() {
 			http.Error(w, "not ready", http.StatusServiceUnavailable)
