@@ -11,7 +11,7 @@ import (
 )
 
 // linkUpTimeout bounds the wait for a new cable's carrier.
-const linkUpTimeout = 5 * time.Second
+const linkUpTimeout = 30 * time.Second
 
 // LinkConfig says how a cable is made. The zero value is one queue and an MTU
 // of 1500 bytes.

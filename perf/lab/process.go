@@ -15,8 +15,9 @@ import (
 	"time"
 )
 
-// stopGrace is how long a process may take to end by itself when its lab is closed.
-const stopGrace = 5 * time.Second
+// stopGrace is how long a process may take to end by itself when its lab is closed. A
+// machine may be busy.
+const stopGrace = 30 * time.Second
 
 // Process is a command that runs in a host's namespace. It is killed when the
 // process that started it dies, and stopped when the lab is closed.

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"sync"
 	"time"
@@ -21,11 +22,12 @@ type load struct {
 	done     chan struct{}
 }
 
-// Of a load, how many connections are made at a time, and how long it rests after
-// each round of them.
+// Of a load, how many connections are made at a time, how long it rests after each
+// round of them, and how long a request may take, on a machine that is busy.
 const (
 	loadParallel = 4
 	loadRest     = 10 * time.Millisecond
+	loadTimeout  = 30 * time.Second
 )
 
 // load has the client ask port 80 of a VIP until it is ended.
@@ -35,7 +37,8 @@ func (w *world) load(vip netip.Addr) *load {
 	go func() {
 		defer close(l.done)
 		for {
-			l.add(traffic.HTTPLoad{Target: netip.AddrPortFrom(vip, 80), Connections: loadParallel, Parallel: loadParallel}.Run(w.ctx, w.rack.Client.Host))
+			round := traffic.HTTPLoad{Target: netip.AddrPortFrom(vip, 80), Connections: loadParallel, Parallel: loadParallel, Timeout: loadTimeout}
+			l.add(time.Now(), round.Run(w.ctx, w.rack.Client.Host))
 			select {
 			case <-stopping:
 				return
@@ -49,7 +52,7 @@ func (w *world) load(vip netip.Addr) *load {
 	return l
 }
 
-func (l *load) add(t *traffic.Tally) {
+func (l *load) add(began time.Time, t *traffic.Tally) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.answers += t.Answers
@@ -57,7 +60,8 @@ func (l *load) add(t *traffic.Tally) {
 		l.byServer[name] += n
 	}
 	if err := t.Err(); err != nil {
-		l.errs = append(l.errs, err)
+		const clock = "15:04:05.000"
+		l.errs = append(l.errs, fmt.Errorf("from %s to %s: %w", began.Format(clock), time.Now().Format(clock), err))
 	}
 }
 

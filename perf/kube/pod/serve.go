@@ -50,7 +50,7 @@ func serve(ctx context.Context, args []string) error {
 	case <-ctx.Done():
 	}
 	fmt.Println("ending")
-	for before := -1; before != s.came(); {
+	for before := -1; before != s.came() || s.open.Load() > 0; {
 		before = s.came()
 		select {
 		case err := <-failed:
@@ -65,6 +65,7 @@ type server struct {
 	name    string
 	ready   atomic.Bool
 	pages   atomic.Int64 // that were asked for; probes ask for none
+	open    atomic.Int64 // connections for HTTP, those of probes among them
 	web     *http.Server
 	udp     *traffic.UDPServer
 	stream  *traffic.StreamServer
@@ -103,13 +104,23 @@ func (s *server) serveHTTP(address string, failed chan<- error) error {
 	})
 	mux.HandleFunc("/ready", func(http.ResponseWriter, *http.Request) { s.ready.Store(true) })
 	mux.HandleFunc("/unready", func(http.ResponseWriter, *http.Request) { s.ready.Store(false) })
-	s.web = &http.Server{Handler: mux, ReadHeaderTimeout: 30 * time.Second}
+	s.web = &http.Server{Handler: mux, ReadHeaderTimeout: 30 * time.Second, ConnState: s.count}
 	go func() {
 		if err := s.web.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
 			failed <- err
 		}
 	}()
 	return nil
+}
+
+// count notes that a connection has begun or ended.
+func (s *server) count(_ net.Conn, state http.ConnState) {
+	switch state {
+	case http.StateNew:
+		s.open.Add(1)
+	case http.StateClosed, http.StateHijacked:
+		s.open.Add(-1)
+	}
 }
 
 func (s *server) serveUDP(address string) error {
