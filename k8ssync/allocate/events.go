@@ -3,6 +3,8 @@ package allocate
 import (
 	"fmt"
 
+	"k8s.io/apimachinery/pkg/api/equality"
+
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/v1alpha1"
 )
@@ -50,8 +52,11 @@ func (a *Allocator) PoolEvent(was, is *v1alpha1.AddressPool) {
 		known := a.pools[is.Name]
 		a.pools[is.Name] = is.DeepCopy()
 		if known != nil && known.UID == is.UID && known.Generation == is.Generation {
+			if !equality.Semantic.DeepEqual(known.Status, is.Status) {
+				a.touch() // it may not say any more what it is to say
+			}
 			a.mu.Unlock()
-			return // only the status
+			return
 		}
 	}
 	a.ledger.SetPools(a.usable())

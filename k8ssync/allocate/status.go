@@ -2,6 +2,7 @@ package allocate
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	"fairlead/k8ssync/kube"
 	"fairlead/k8ssync/ledger"
@@ -109,15 +111,9 @@ func (a *Allocator) WriteStatuses(ctx context.Context) error {
 	}
 	a.mu.Unlock()
 	for _, o := range stale {
-		written, err := a.cfg.Client.Pools().UpdateStatus(ctx, o, metav1.UpdateOptions{FieldManager: Manager})
-		switch {
-		case apierrors.IsNotFound(err):
+		written, err := a.patchStatus(ctx, o)
+		if apierrors.IsNotFound(err) {
 			continue // its deletion is on its way to us
-		case apierrors.IsConflict(err):
-			if written, err = a.cfg.Client.Pools().Get(ctx, o.Name, metav1.GetOptions{}); apierrors.IsNotFound(err) {
-				continue
-			}
-			a.touch()
 		}
 		if err != nil {
 			return fmt.Errorf("status of address pool %q: %w", o.Name, err)
@@ -133,6 +129,19 @@ func (a *Allocator) WriteStatuses(ctx context.Context) error {
 		a.mu.Unlock()
 	}
 	return nil
+}
+
+// patchStatus has a pool's status be that of o, whatever it is now: nobody else writes
+// it, and what it is worked out from is the newest that is known.
+func (a *Allocator) patchStatus(ctx context.Context, o *v1alpha1.AddressPool) (*v1alpha1.AddressPool, error) {
+	body, err := json.Marshal(map[string]any{"status": map[string]any{
+		// A null removes what is there.
+		"conditions": o.Status.Conditions, "ipv4": o.Status.IPv4, "ipv6": o.Status.IPv6, "conflicts": o.Status.Conflicts,
+	}})
+	if err != nil {
+		return nil, err
+	}
+	return a.cfg.Client.Pools().Patch(ctx, o.Name, types.MergePatchType, body, metav1.PatchOptions{FieldManager: Manager}, "status")
 }
 
 // statusOf is what a pool's status is to say.

@@ -1,16 +1,14 @@
 package chart
 
 import (
-	"bytes"
 	"flag"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"sigs.k8s.io/yaml"
+
+	"fairlead/perf/kube"
 )
 
 var update = flag.Bool("update", false, "write what is made from the chart anew")
@@ -22,28 +20,10 @@ const (
 	namespace = "fairlead-system"
 )
 
-// helmBinary builds helm, or finds it.
-var helmBinary = sync.OnceValues(func() (string, error) {
-	cmd := exec.Command(filepath.Join(root, "perf", "kube", "helm", "build"))
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
-	return strings.TrimSpace(string(out)), err
-})
-
-// helm runs helm with settings of its own; err is what it ended with.
+// helm runs helm; err is what it ended with.
 func helm(t *testing.T, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
-	binary, err := helmBinary()
-	if err != nil {
-		t.Fatalf("build helm: %v", err)
-	}
-	home := t.TempDir()
-	cmd := exec.Command(binary, args...)
-	cmd.Env = append(os.Environ(), "HELM_CACHE_HOME="+home, "HELM_CONFIG_HOME="+home, "HELM_DATA_HOME="+home, "KUBECONFIG="+filepath.Join(home, "none"))
-	var out, complaints bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &complaints
-	err = cmd.Run()
-	return out.String(), complaints.String(), err
+	return kube.Helm(t.Context(), args...)
 }
 
 // render renders the chart with further arguments.
