@@ -56,6 +56,8 @@ type Sync struct {
 	nodesChanged atomic.Bool
 	publisher    *report.Publisher // nil before Run
 	election     *election.Election
+	leader       atomic.Pointer[leader] // nil: this node does not write
+	failures     atomic.Uint64          // of writing
 
 	mu       sync.Mutex // guards what follows, which Run's loop alone changes
 	entries  map[kube.Key]*entry

@@ -83,9 +83,12 @@ func (s *Sync) lead(ctx context.Context) {
 	l, err := s.newLeader()
 	if err != nil {
 		// Of settings that the connection has been made of there is none.
+		s.writeFailed()
 		s.log.Error("this node cannot write to Kubernetes", "error", err)
 		return
 	}
+	s.leader.Store(l)
+	defer s.leader.Store(nil)
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -142,8 +145,8 @@ func (s *Sync) newLeader() (*leader, error) {
 	l.addresses = &addresses{begun: make(chan struct{})}
 	l.addresses.Allocator, err = allocate.New(allocate.Config{
 		Client: l.ours, Pools: s.cfg.Settings.Pools, Owner: l.owner, Changed: l.changed,
-		Policy: &allocate.Policy{ConfigMaps: l.core.CoreV1().ConfigMaps(s.cfg.Settings.LeaseNamespace), Name: policyName, DefaultClass: s.cfg.Settings.DefaultClass},
-		Log:    s.log, Now: s.now,
+		Policy: &allocate.Policy{ConfigMaps: l.core.CoreV1().ConfigMaps(s.cfg.Settings.LeaseNamespace), Name: policyName, Class: s.cfg.Settings.Class, DefaultClass: s.cfg.Settings.DefaultClass},
+		Failed: s.writeFailed, Log: s.log, Now: s.now,
 	})
 	if err != nil {
 		return nil, err
@@ -152,14 +155,14 @@ func (s *Sync) newLeader() (*leader, error) {
 	if s.routes != nil {
 		others = s.routes.Requests
 		l.gateways, err = gateway.NewWriter(gateway.WriterConfig{
-			Room: s.routes, Addresses: l.addresses.Allocator, Fellows: s.cfg.Fellows, Tell: l.tell, Log: s.log, Now: s.now,
+			Room: s.routes, Addresses: l.addresses.Allocator, Fellows: s.cfg.Fellows, Tell: l.tell, Failed: s.writeFailed, Log: s.log, Now: s.now,
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
 	l.writer, err = writer.New(writer.Config{
-		Client: l.core, Others: others, Addresses: l.addresses, Read: l.read, Fellows: s.cfg.Fellows, Log: s.log, Resync: s.cfg.Settings.Resync,
+		Client: l.core, Others: others, Earlier: l.addresses.EarlierClasses, Addresses: l.addresses, Read: l.read, Fellows: s.cfg.Fellows, Failed: s.writeFailed, Log: s.log, Resync: s.cfg.Settings.Resync,
 		Service: func(namespace, name string) *corev1.Service {
 			svc, _ := s.objects.Services.Get(namespace, name)
 			return svc

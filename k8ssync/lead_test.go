@@ -59,11 +59,11 @@ spec: {addresses: [192.0.2.1-192.0.2.2]}
 	}
 	services := client.CoreV1().Services("default")
 	sink := newMemory()
-	start := func() (*Sync, func()) {
+	start := func(class string) (*Sync, func()) {
 		log := &lines{}
 		s, err := New(Config{
 			Settings: kube.Settings{
-				Enabled: true, Class: kube.Class, Method: kube.Pods, LocalMethod: kube.Nodes, NodesVia: model.IPIP,
+				Enabled: true, Class: class, Method: kube.Pods, LocalMethod: kube.Nodes, NodesVia: model.IPIP,
 				LeaseNamespace: "fairlead-system", LeaseName: "fairlead", Resync: 10 * time.Minute,
 				Pools: []kube.AddressPool{{Name: "settings", Ranges: []kube.Range{{First: netip.MustParseAddr("203.0.113.1"), Last: netip.MustParseAddr("203.0.113.1")}}, AutoAssign: true, Priority: -1}},
 			},
@@ -97,9 +97,8 @@ spec: {addresses: [192.0.2.1-192.0.2.2]}
 			}
 		}
 	}
-	make := func(name string) {
+	make := func(name, class string) {
 		t.Helper()
-		class := kube.Class
 		if _, err := services.Create(t.Context(), &corev1.Service{
 			ObjectMeta: metav1.ObjectMeta{Name: name},
 			Spec:       corev1.ServiceSpec{Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: &class, Ports: []corev1.ServicePort{{Port: 80}}},
@@ -133,9 +132,9 @@ spec: {addresses: [192.0.2.1-192.0.2.2]}
 		return list
 	}
 
-	s, stop := start()
+	s, stop := start(kube.Class)
 	for _, name := range []string{"a", "b", "c", "d"} {
-		make(name)
+		make(name, kube.Class)
 	}
 	until("three of four have what there is", func() bool { return len(addresses()) == 3 })
 	if got := strings.Join(addresses(), " "); got != "192.0.2.1 192.0.2.2 203.0.113.1" {
@@ -162,6 +161,11 @@ spec: {addresses: [192.0.2.1-192.0.2.2]}
 		}
 		return n == 3
 	})
+	until("the writer counts the one that waits", func() bool { w := s.Writing(); return w.Unserved == 1 && w.Unprogrammed == 0 })
+	w := s.Writing()
+	if len(w.Pools) != 2 || w.Pools[0].Name != "objects" || w.Pools[0].IPv4.Assigned != 2 || w.Pools[0].IPv4.Free != 0 || w.Pools[1].Name != "settings" || w.Pools[1].IPv4.Assigned != 1 {
+		t.Errorf("the writer's pools: %+v", w.Pools)
+	}
 	// What is served comes from the status.
 	key := func(name string) string {
 		return kube.Key{Kind: kube.Service, Namespace: "default", Name: name}.Group() + "/ipv4"
@@ -172,8 +176,11 @@ spec: {addresses: [192.0.2.1-192.0.2.2]}
 
 	// Another process follows, and a pool gets larger.
 	stop()
+	if w := s.Writing(); len(w.Pools) != 0 || w.Unserved != 0 {
+		t.Errorf("who does not write any more still tells of it: %+v", w)
+	}
 	before := addresses()
-	start()
+	_, stop = start(kube.Class)
 	if err := cp.Apply(t.Context(), "apiVersion: fairlead.io/v1alpha1\nkind: AddressPool\nmetadata: {name: objects}\nspec: {addresses: [192.0.2.1-192.0.2.3]}\n"); err != nil {
 		t.Fatal(err)
 	}
@@ -207,5 +214,28 @@ spec: {addresses: [192.0.2.1-192.0.2.2]}
 	})
 	if got, want := reservations(), strings.Join(addresses(), " "); got != want {
 		t.Errorf("reserved are %s, in statuses %s", got, want)
+	}
+
+	// Another class is served from now on: the Services of the earlier one are let go.
+	stop()
+	const class = "example.com/other"
+	make("theirs", "example.com/theirs")
+	if _, err := services.Patch(t.Context(), "theirs", types.MergePatchType, []byte(`{"metadata":{"finalizers":["`+kube.Finalizer+`"]}}`), metav1.PatchOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	start(class)
+	make("new", class)
+	until("the new class has an address, and the earlier one none", func() bool { return len(addresses()) == 1 && reservations() == addresses()[0] })
+	until("nothing of ours is left on Services of the earlier class", func() bool {
+		for _, name := range []string{"c", "d"} {
+			svc, err := services.Get(t.Context(), name, metav1.GetOptions{})
+			if err != nil || len(svc.Finalizers)+len(svc.Status.Conditions)+len(svc.Status.LoadBalancer.Ingress) > 0 {
+				return false
+			}
+		}
+		return true
+	})
+	if svc, err := services.Get(t.Context(), "theirs", metav1.GetOptions{}); err != nil || len(svc.Finalizers) != 1 {
+		t.Errorf("the Service of a class that never was ours: %v, %v", svc, err)
 	}
 }

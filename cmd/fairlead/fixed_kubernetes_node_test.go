@@ -20,8 +20,8 @@ func (f *fixedNode) KubernetesStatus(context.Context) (api.KubernetesStatus, err
 			{Kind: "gateway", Namespace: "games", Name: "edge", Since: fixedTime, Error: "198.18.0.10 port 80/tcp belongs to service \"web\""},
 		},
 		Nodes: []api.KubernetesNode{
-			{Name: "lb1", State: api.KubernetesConnected, Groups: 41, Refused: 2, Writer: true, Digest: "00112233aabbccdd"},
-			{Name: "lb2", State: api.KubernetesAway, Groups: 40, Digest: "8899aabbccddeeff", Error: "dial tcp 192.0.2.1:6443: connect: no route to host"},
+			{Name: "lb1", State: api.KubernetesConnected, Groups: 41, Refused: 2, Writer: true},
+			{Name: "lb2", State: api.KubernetesAway, Groups: 40, Error: "dial tcp 192.0.2.1:6443: connect: no route to host"},
 		},
 	}
 	if f.health == api.HealthFailing {

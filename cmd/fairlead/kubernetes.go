@@ -108,10 +108,10 @@ func writeKubernetesStatus(out io.Writer, o *output.Options, s *api.KubernetesSt
 	}
 	if len(s.Nodes) > 0 {
 		fmt.Fprintln(out)
-		nodes := o.Table("NODE", "STATE", ">IN FORCE", ">REFUSED", "WRITER", "+DIGEST", "ERROR")
+		nodes := o.Table("NODE", "STATE", ">IN FORCE", ">REFUSED", "WRITER", "ERROR")
 		for i := range s.Nodes {
 			n := &s.Nodes[i]
-			nodes.Row(n.Name, string(n.State), strconv.Itoa(n.Groups), strconv.Itoa(n.Refused), yesNo(n.Writer), n.Digest, n.Error)
+			nodes.Row(n.Name, string(n.State), strconv.Itoa(n.Groups), strconv.Itoa(n.Refused), yesNo(n.Writer), n.Error)
 		}
 		if err := nodes.Flush(out); err != nil {
 			return err

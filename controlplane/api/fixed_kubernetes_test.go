@@ -9,7 +9,7 @@ func (f *fixed) KubernetesStatus(context.Context) (KubernetesStatus, error) {
 		Synced: &fixedTime, Writer: "lb2", Groups: 3, Pending: 1, Lag: &lag,
 		Watched: []KubernetesResource{{Name: "services", Objects: 3, Synced: true}, {Name: "nodes", Error: "403: the ClusterRole lacks watch of nodes"}},
 		Refused: []KubernetesRefusal{{Kind: "service", Namespace: "default", Name: "web", Since: fixedTime, Error: "there is no SNAT address", Earlier: true}},
-		Nodes:   []KubernetesNode{{Name: "lb1", State: KubernetesAway, Groups: 3, Refused: 1, Digest: "0011"}, {Name: "lb2", State: KubernetesConnected, Groups: 3, Writer: true}, {Name: "lb3", State: KubernetesOff, Error: "no answer"}},
+		Nodes:   []KubernetesNode{{Name: "lb1", State: KubernetesAway, Groups: 3, Refused: 1}, {Name: "lb2", State: KubernetesConnected, Groups: 3, Writer: true}, {Name: "lb3", State: KubernetesOff, Error: "no answer"}},
 	}, nil
 }
 

@@ -69,7 +69,6 @@ type KubernetesNode struct {
 	Groups  int             `json:"groups"`
 	Refused int             `json:"refused"`
 	Writer  bool            `json:"writer"`
-	Digest  string          `json:"digest,omitempty" doc:"Over what is in force; the same on nodes that are at the same point."`
 	Error   string          `json:"error,omitempty"`
 }
 

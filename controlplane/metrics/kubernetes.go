@@ -26,6 +26,19 @@ type KubernetesSync struct {
 	Held      int // objects that Kubernetes has forgotten, and that stay in force for a while
 	Batches   uint64
 	Changes   *KubernetesChanges
+
+	// Failures is how often something could not be written to Kubernetes. What follows
+	// is empty unless this node is the writer.
+	Failures     uint64
+	Unserved     int // Services that have not got all of the addresses that they ask for
+	Unprogrammed int // Services with addresses that are not in force on all nodes
+	Pools        []KubernetesPool
+}
+
+// KubernetesPool is what of the addresses of one family of a pool is used.
+type KubernetesPool struct {
+	Pool, Family             string // the family is ipv4 or ipv6
+	Assigned, Reserved, Free int64
 }
 
 // KubernetesWatched is one kind of objects.
@@ -67,7 +80,7 @@ func (c *KubernetesChanges) Observe(from string, took time.Duration) {
 type kubernetesCollector struct {
 	source KubernetesSource
 
-	connected, since, synced, applied, writer, watching, objects, groups, pending, refused, held, batches metric
+	connected, since, synced, applied, writer, watching, objects, groups, pending, refused, held, batches, failures, unserved, unprogrammed, pool metric
 }
 
 // NewKubernetesCollector collects how a node is in step with a Kubernetes cluster.
@@ -86,11 +99,16 @@ func NewKubernetesCollector(s KubernetesSource) prometheus.Collector {
 		refused:   gauge("fairlead_kubernetes_refused", "Groups of Services and Gateways that cannot be in force as they are wanted."),
 		held:      gauge("fairlead_kubernetes_held", "Services and Gateways that Kubernetes has forgotten, which nobody has deleted, and that stay in force for a while."),
 		batches:   counter("fairlead_kubernetes_batches_total", "Times that something Kubernetes wants was put in force."),
+
+		failures:     counter("fairlead_kubernetes_write_failures_total", "Times that something could not be written to Kubernetes. It is tried again."),
+		unserved:     gauge("fairlead_kubernetes_unserved", "Services that have not got all of the addresses that they ask for. Told by the writer alone."),
+		unprogrammed: gauge("fairlead_kubernetes_unprogrammed", "Services that have addresses and are not in force on all nodes. Told by the writer alone."),
+		pool:         gauge("fairlead_kubernetes_pool_addresses", "Addresses of a pool by state: assigned, reserved or free. Told by the writer alone.", "pool", "family", "state"),
 	}
 }
 
 func (c *kubernetesCollector) all() []metric {
-	return []metric{c.connected, c.since, c.synced, c.applied, c.writer, c.watching, c.objects, c.groups, c.pending, c.refused, c.held, c.batches}
+	return []metric{c.connected, c.since, c.synced, c.applied, c.writer, c.watching, c.objects, c.groups, c.pending, c.refused, c.held, c.batches, c.failures, c.unserved, c.unprogrammed, c.pool}
 }
 
 // Describe implements prometheus.Collector.
@@ -128,7 +146,22 @@ func (c *kubernetesCollector) Collect(to chan<- prometheus.Metric) {
 	c.refused.send(to, float64(k.Refused))
 	c.held.send(to, float64(k.Held))
 	c.batches.send(to, float64(k.Batches))
+	c.failures.send(to, float64(k.Failures))
+	if k.Writer {
+		c.collectWriter(to, k)
+	}
 	if k.Changes != nil {
 		k.Changes.seconds.Collect(to)
+	}
+}
+
+// collectWriter collects what the node tells that writes for all.
+func (c *kubernetesCollector) collectWriter(to chan<- prometheus.Metric, k *KubernetesSync) {
+	c.unserved.send(to, float64(k.Unserved))
+	c.unprogrammed.send(to, float64(k.Unprogrammed))
+	for _, p := range k.Pools {
+		c.pool.send(to, float64(p.Assigned), p.Pool, p.Family, "assigned")
+		c.pool.send(to, float64(p.Reserved), p.Pool, p.Family, "reserved")
+		c.pool.send(to, float64(p.Free), p.Pool, p.Family, "free")
 	}
 }

@@ -22,6 +22,7 @@ func (fixedKubernetes) KubernetesSync() *KubernetesSync {
 		Connected: true, Since: at, Synced: at.Add(time.Second), Applied: at.Add(1500 * time.Millisecond), Writer: true,
 		Watched: []KubernetesWatched{{Resource: "services", Objects: 7, Watching: true}, {Resource: "nodes"}},
 		Groups:  6, Pending: 5, Refused: 4, Held: 3, Batches: 2, Changes: changes,
+		Failures: 1, Unserved: 8, Unprogrammed: 9, Pools: []KubernetesPool{{Pool: "public", Family: "ipv4", Assigned: 10, Reserved: 11, Free: 12}},
 	}
 }
 

@@ -47,10 +47,11 @@ type Owner struct {
 }
 
 // Policy is the ConfigMap by which admission policies know the addresses of all
-// pools.
+// pools, and the next writer which classes were served.
 type Policy struct {
 	ConfigMaps corev1client.ConfigMapInterface
 	Name       string
+	Class      string // of the Services that are served
 	// DefaultClass: Services without a class are ours.
 	DefaultClass bool
 }
@@ -70,6 +71,9 @@ type Config struct {
 	Changed func(keys []kube.Key)
 	// Policy is told of all pools; nil: nobody is.
 	Policy *Policy
+	// Failed is called when something could not be written that nobody has asked for:
+	// statuses of pools, or what the policy is told. May be nil.
+	Failed func()
 	Log    *slog.Logger
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
@@ -108,6 +112,9 @@ func New(cfg Config) (*Allocator, error) {
 	if cfg.Changed == nil {
 		cfg.Changed = func([]kube.Key) {}
 	}
+	if cfg.Failed == nil {
+		cfg.Failed = func() {}
+	}
 	cfg.Pools = slices.Clone(cfg.Pools)
 	return &Allocator{
 		cfg:       cfg,
@@ -143,7 +150,7 @@ func (a *Allocator) Holder(key kube.Key, address netip.Addr) (ledger.Holder, boo
 	return ledger.Holder{}, false
 }
 
-// Pools are all pools and what is used of them, by name.
+// Pools are all pools that addresses are given out of and what is used of them, by name.
 func (a *Allocator) Pools() []ledger.PoolStatus {
 	a.mu.Lock()
 	defer a.mu.Unlock()

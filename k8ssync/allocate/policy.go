@@ -17,12 +17,32 @@ import (
 	"fairlead/k8ssync/kube"
 )
 
-// The keys of the policy's ConfigMap: addresses of all pools as prefixes, one a line,
-// and whether Services without a class are ours.
+// The keys of the policy's ConfigMap: addresses of all pools as prefixes, one a line;
+// whether Services without a class are ours; and the classes that have ever been ours,
+// one a line.
 const (
 	policyPrefixes     = "prefixes"
 	policyDefaultClass = "default-class"
+	policyClasses      = "classes"
 )
+
+// EarlierClasses are the classes of Services that were served before the present one,
+// by what is recorded beside the policy's addresses. It asks the API server.
+func (a *Allocator) EarlierClasses(ctx context.Context) ([]string, error) {
+	if a.cfg.Policy == nil {
+		return nil, nil
+	}
+	told, err := a.cfg.Policy.ConfigMaps.Get(ctx, a.cfg.Policy.Name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("config map %s: %w", a.cfg.Policy.Name, err)
+	}
+	return slices.DeleteFunc(classesIn(told), func(c string) bool { return c == a.cfg.Policy.Class }), nil
+}
+
+func classesIn(m *corev1.ConfigMap) []string { return strings.Fields(m.Data[policyClasses]) }
 
 // tellPolicy writes the ConfigMap of the policy if it says something else.
 func (a *Allocator) tellPolicy(ctx context.Context) error {
@@ -35,9 +55,15 @@ func (a *Allocator) tellPolicy(ctx context.Context) error {
 	want := map[string]string{
 		policyPrefixes:     strings.Join(prefixesOf(pools), "\n"),
 		policyDefaultClass: strconv.FormatBool(a.cfg.Policy.DefaultClass),
+		policyClasses:      a.cfg.Policy.Class,
 	}
 	objects := a.cfg.Policy.ConfigMaps
 	told, err := objects.Get(ctx, a.cfg.Policy.Name, metav1.GetOptions{})
+	if err == nil {
+		classes := append(classesIn(told), a.cfg.Policy.Class)
+		slices.Sort(classes)
+		want[policyClasses] = strings.Join(slices.Compact(classes), "\n")
+	}
 	switch {
 	case apierrors.IsNotFound(err):
 		_, err = objects.Create(ctx, &corev1.ConfigMap{

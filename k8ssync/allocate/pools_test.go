@@ -114,7 +114,7 @@ Exhausted False SomeFree: addresses are free`)
 func testPolicy(t *testing.T, w *world, ns string) {
 	maps := w.core.CoreV1().ConfigMaps(ns)
 	a := w.allocator(t, func(c *Config) {
-		c.Policy = &Policy{ConfigMaps: maps, Name: "addresses", DefaultClass: true}
+		c.Policy = &Policy{ConfigMaps: maps, Name: "addresses", Class: "example.com/b", DefaultClass: true}
 		c.Pools = []kube.AddressPool{aPool("p", "192.0.2.10-192.0.2.20", "2001:db8::/112"), aPool("q", "192.0.2.0/28", "10.0.0.1")}
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -138,4 +138,17 @@ func testPolicy(t *testing.T, w *world, ns string) {
 	expect("10.0.0.1/32 192.0.2.0/28 192.0.2.10/31 192.0.2.12/30 192.0.2.16/30 192.0.2.20/32 ::1/128 2001:db8::/112 true")
 	cancel()
 	group.Wait()
+
+	// The next writer knows which classes were served.
+	for _, c := range []struct{ class, earlier string }{{"example.com/b", "[]"}, {"example.com/a", "[example.com/b]"}, {"example.com/b", "[example.com/a]"}} {
+		a := w.allocator(t, func(cfg *Config) {
+			cfg.Policy = &Policy{ConfigMaps: maps, Name: "addresses", Class: c.class}
+		})
+		if err := a.tellPolicy(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := a.EarlierClasses(t.Context()); err != nil || fmt.Sprint(got) != c.earlier {
+			t.Errorf("class %s: earlier ones %v, %v; want %s", c.class, got, err, c.earlier)
+		}
+	}
 }

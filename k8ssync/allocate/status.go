@@ -42,12 +42,14 @@ func (a *Allocator) Run(ctx context.Context) {
 			return
 		case <-verify.C:
 			if err := a.Verify(ctx); err != nil && ctx.Err() == nil {
+				a.cfg.Failed()
 				a.cfg.Log.Warn("address reservations could not be verified", "error", err)
 			}
 		case <-a.dirty:
 			// The policy follows at once, because of Services that are applied right
 			// after their pool.
 			if err := a.tellPolicy(ctx); err != nil && ctx.Err() == nil {
+				a.cfg.Failed()
 				a.cfg.Log.Warn("the admission policy could not be told of the address pools", "error", err)
 				a.again(ctx)
 			}
@@ -55,6 +57,7 @@ func (a *Allocator) Run(ctx context.Context) {
 				return
 			}
 			if err := a.WriteStatuses(ctx); err != nil && ctx.Err() == nil {
+				a.cfg.Failed()
 				a.cfg.Log.Warn("the status of an address pool could not be written", "error", err)
 				a.again(ctx)
 			}

@@ -40,8 +40,10 @@ type WriterConfig struct {
 	// Patience is how long nodes that have no connection, or are slow, are waited for
 	// before an address is free; 0: DefaultPatience.
 	Patience time.Duration
-	Log      *slog.Logger     // optional
-	Now      func() time.Time // optional
+	// Failed is called when something could not be written. Optional.
+	Failed func()
+	Log    *slog.Logger     // optional
+	Now    func() time.Time // optional
 }
 
 // Writer writes what the Gateway API's objects are told, on the elected node: the
@@ -64,6 +66,9 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 	}
 	if cfg.Tell == nil {
 		cfg.Tell = func(runtime.Object, kube.Problem) {}
+	}
+	if cfg.Failed == nil {
+		cfg.Failed = func() {}
 	}
 	return &Writer{cfg: cfg}, nil
 }
@@ -168,6 +173,7 @@ func (t *term) try(ctx context.Context, what string, f func(ctx context.Context)
 	if err := f(bounded); err != nil && ctx.Err() == nil {
 		t.problems++
 		if !isConflict(err) {
+			t.cfg.Failed()
 			t.cfg.Log.Warn("what the Gateway API is to be told could not be written", "object", what, "error", err)
 		}
 	}

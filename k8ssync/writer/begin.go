@@ -29,6 +29,7 @@ func (t *term) begin(ctx context.Context) bool {
 		if ctx.Err() != nil {
 			return false
 		}
+		t.cfg.Failed()
 		t.cfg.Log.Warn("no address is assigned before it is known who holds which", "error", err)
 		select {
 		case <-ctx.Done():
@@ -39,6 +40,12 @@ func (t *term) begin(ctx context.Context) bool {
 }
 
 func (t *term) adopt(ctx context.Context) (int, error) {
+	if t.cfg.Earlier != nil {
+		var err error
+		if t.earlier, err = t.cfg.Earlier(ctx); err != nil {
+			return 0, fmt.Errorf("classes that were served before: %w", err)
+		}
+	}
 	var all []Request
 	objects := map[kube.Key]*object{}
 	options := metav1.ListOptions{Limit: pageSize}
@@ -51,7 +58,7 @@ func (t *term) adopt(ctx context.Context) (int, error) {
 			svc := &list.Items[i]
 			r := t.cfg.Read(svc)
 			finalizer := hasFinalizer(svc) && managesFinalizer(svc.ManagedFields)
-			if ofAnother(svc, r.Ours) || !r.Ours && !finalizer && !hasConditions(svc) {
+			if t.ofAnother(svc, r.Ours) || !r.Ours && !finalizer && !hasConditions(svc) {
 				continue
 			}
 			key := keyOf(svc)

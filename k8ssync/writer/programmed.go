@@ -48,9 +48,11 @@ func (t *term) programmed(key kube.Key, svc *corev1.Service, o *object, has bool
 	o.note(svc)
 	if !has {
 		t.wait(key, false)
+		t.mark(t.partly, key, false)
 		return condition(svc, ConditionProgrammed, false, ReasonNotAssigned, "It has no address"), 0
 	}
 	p := t.sum.Load().Programmed(key, o.inForce)
+	t.mark(t.partly, key, !p.All())
 	if !p.Settled() {
 		t.wait(key, true)
 		if left := t.cfg.Patience - time.Since(o.since); left > 0 {

@@ -17,6 +17,7 @@ import (
 // goes back to the pool when no node serves it, and the finalizer goes last.
 func (t *term) take(ctx context.Context, key kube.Key, svc *corev1.Service, o *object, r *Reading) (time.Duration, error) {
 	t.mark(t.unserved, key, false)
+	t.mark(t.partly, key, false)
 	held := t.cfg.Addresses.Holds(key)
 	if len(held) > 0 || hasFinalizer(svc) {
 		if o.takingSince.IsZero() {

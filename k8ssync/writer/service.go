@@ -72,14 +72,15 @@ func (t *term) fresh(svc *corev1.Service, o *object) (wait time.Duration, fresh 
 // mine reports whether there is something of ours about a Service that we do not
 // serve.
 func (t *term) mine(key kube.Key, svc *corev1.Service, o *object, ours bool) bool {
-	return len(t.cfg.Addresses.Holds(key)) > 0 || !ofAnother(svc, ours) && (hasFinalizer(svc) && (ours || o.finalizer) || hasConditions(svc))
+	return len(t.cfg.Addresses.Holds(key)) > 0 || !t.ofAnother(svc, ours) && (hasFinalizer(svc) && (ours || o.finalizer) || hasConditions(svc))
 }
 
-// ofAnother reports whether a Service names a class that is not ours. It never was:
-// the class cannot be changed. What looks like ours about it is of another
-// installation of Fairlead.
-func ofAnother(svc *corev1.Service, ours bool) bool {
-	return !ours && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && svc.Spec.LoadBalancerClass != nil
+// ofAnother reports whether a Service names a class that neither is nor was ours. It
+// cannot have named another one before: classes of Services do not change. What looks
+// like ours about it is of another installation of Fairlead.
+func (t *term) ofAnother(svc *corev1.Service, ours bool) bool {
+	class := svc.Spec.LoadBalancerClass
+	return !ours && svc.Spec.Type == corev1.ServiceTypeLoadBalancer && class != nil && !slices.Contains(t.earlier, *class)
 }
 
 // vanished is what is done when a Service has gone without having waited for us:

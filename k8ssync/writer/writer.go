@@ -82,9 +82,14 @@ type Config struct {
 	Addresses Addresses
 	// Others are what objects that are not Services ask for; nil: there are none.
 	// They are read from the API server, and not from copies.
-	Others  func(context.Context) ([]Request, error)
+	Others func(context.Context) ([]Request, error)
+	// Earlier are classes whose Services were served before the present one: what they
+	// hold is taken back. It asks the API server. nil: there are none.
+	Earlier func(context.Context) ([]string, error)
 	Fellows kube.Fellows
-	Log     *slog.Logger
+	// Failed is called when something could not be written; nil: nobody wants to know.
+	Failed func()
+	Log    *slog.Logger
 
 	Withdraw, Patience, Hold, Resync time.Duration // 0: the default
 }
@@ -109,6 +114,9 @@ func New(cfg Config) (*Writer, error) {
 			*d.is = d.or
 		}
 	}
+	if cfg.Failed == nil {
+		cfg.Failed = func() {}
+	}
 	return &Writer{cfg: cfg}, nil
 }
 
@@ -118,11 +126,14 @@ type term struct {
 	queue  workqueue.TypedRateLimitingInterface[kube.Key]
 	events *Events
 	sum    atomic.Pointer[report.Sum]
+	// earlier are classes that were served before; they do not change during a term.
+	earlier []string
 
 	mu       sync.Mutex
 	objects  map[kube.Key]*object
 	waiting  map[kube.Key]bool // for nodes
 	unserved map[kube.Key]bool // have not got the addresses that they ask for
+	partly   map[kube.Key]bool // have addresses and are not in force on all nodes
 }
 
 // object is what is known of a Service beyond what the node's copy says. It is
@@ -180,6 +191,18 @@ func (w *Writer) TouchAll() {
 	}
 }
 
+// Behind is how many Services have not got all of the addresses that they ask for, and
+// how many of the others are not in force on all nodes.
+func (w *Writer) Behind() (unserved, unprogrammed int) {
+	t := w.term.Load()
+	if t == nil {
+		return 0, 0
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.unserved), len(t.partly)
+}
+
 func (t *term) touchUnserved() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -219,7 +242,7 @@ func (w *Writer) Run(ctx context.Context) {
 		cfg: w.cfg,
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[kube.Key](50*time.Millisecond, 30*time.Second)),
-		objects: map[kube.Key]*object{}, waiting: map[kube.Key]bool{}, unserved: map[kube.Key]bool{},
+		objects: map[kube.Key]*object{}, waiting: map[kube.Key]bool{}, unserved: map[kube.Key]bool{}, partly: map[kube.Key]bool{},
 	}
 	defer t.queue.ShutDown()
 	t.events = NewEvents(w.cfg.Client, nil, w.cfg.Log)
@@ -275,6 +298,7 @@ func (t *term) work(ctx context.Context) bool {
 		return false
 	case err != nil:
 		if !isConflict(err) {
+			t.cfg.Failed()
 			t.cfg.Log.Warn("an object of Kubernetes is not as it should be, and is tried again", "object", key.String(), "error", err)
 		}
 		t.queue.AddRateLimited(key)
@@ -306,6 +330,7 @@ func (t *term) forget(key kube.Key) {
 	delete(t.objects, key)
 	delete(t.waiting, key)
 	delete(t.unserved, key)
+	delete(t.partly, key)
 }
 
 // wait notes whether a key waits for nodes.
