@@ -159,6 +159,10 @@ func TestPrometheus(t *testing.T) {
 	untilAsked(w, "the node's end is noticed", "/api/v1/alerts", func(a *alerts) bool { return a.firing()["FairleadNodeDown"] != "" })
 }
 
+// elsewhere are metrics of what this node has not: BGP, a cluster, Kubernetes. That they
+// exist is tested with docs/metrics.md, to which all of the dashboard is compared.
+var elsewhere = regexp.MustCompile(`\bfairlead_(?:bgp|bfd|cluster|kubernetes)_`)
+
 // dashboard has Prometheus answer every query of the dashboard, and demands that
 // the metrics of each are there.
 func (w *world) dashboard(query func(string) string) {
@@ -182,15 +186,15 @@ func (w *world) dashboard(query func(string) string) {
 			if err := w.ask(query(expr), &v); err != nil {
 				w.t.Errorf("panel %s: %v", panel.Title, err)
 			}
+			if elsewhere.MatchString(expr) {
+				continue
+			}
 			queries++
 			if len(v.Result) == 0 {
 				empty++ // such as drops by reason, of which there are none
 			}
 			for _, name := range regexp.MustCompile(`\b(?:fairlead|process)_[a-z_]+`).FindAllString(expr, -1) {
-				// This node has no BGP; TestMetrics has a scrape of one with.
-				if !strings.HasPrefix(name, "fairlead_bgp_") && !strings.HasPrefix(name, "fairlead_bfd_") {
-					names[name] = true
-				}
+				names[name] = true
 			}
 		}
 	}
