@@ -145,7 +145,7 @@ func (s *Sync) newLeader() (*leader, error) {
 	l.addresses = &addresses{begun: make(chan struct{})}
 	l.addresses.Allocator, err = allocate.New(allocate.Config{
 		Client: l.ours, Pools: s.cfg.Settings.Pools, Owner: l.owner, Changed: l.changed,
-		Policy: &allocate.Policy{ConfigMaps: l.core.CoreV1().ConfigMaps(s.cfg.Settings.LeaseNamespace), Name: policyName, Class: s.cfg.Settings.Class, DefaultClass: s.cfg.Settings.DefaultClass},
+		Policy: &allocate.Policy{ConfigMaps: l.core.CoreV1().ConfigMaps(s.cfg.Settings.LeaseNamespace), Name: policyName, Lease: s.cfg.Settings.LeaseName, Class: s.cfg.Settings.Class, DefaultClass: s.cfg.Settings.DefaultClass},
 		Failed: s.writeFailed, Log: s.log, Now: s.now,
 	})
 	if err != nil {

@@ -51,6 +51,7 @@ type Owner struct {
 type Policy struct {
 	ConfigMaps corev1client.ConfigMapInterface
 	Name       string
+	Lease      string // by whose name this installation is told from others
 	Class      string // of the Services that are served
 	// DefaultClass: Services without a class are ours.
 	DefaultClass bool

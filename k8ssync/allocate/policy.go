@@ -18,12 +18,13 @@ import (
 )
 
 // The keys of the policy's ConfigMap: addresses of all pools as prefixes, one a line;
-// whether Services without a class are ours; and the classes that have ever been ours,
-// one a line.
+// whether Services without a class are ours; and, one a line, the classes that have
+// ever been ours: of all who write under one Lease, because another installation may
+// be told of by the same ConfigMap.
 const (
 	policyPrefixes     = "prefixes"
 	policyDefaultClass = "default-class"
-	policyClasses      = "classes"
+	policyClasses      = "classes." // and the name of the Lease
 )
 
 // EarlierClasses are the classes of Services that were served before the present one,
@@ -39,10 +40,12 @@ func (a *Allocator) EarlierClasses(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("config map %s: %w", a.cfg.Policy.Name, err)
 	}
-	return slices.DeleteFunc(classesIn(told), func(c string) bool { return c == a.cfg.Policy.Class }), nil
+	return slices.DeleteFunc(a.cfg.Policy.classesIn(told), func(c string) bool { return c == a.cfg.Policy.Class }), nil
 }
 
-func classesIn(m *corev1.ConfigMap) []string { return strings.Fields(m.Data[policyClasses]) }
+func (p *Policy) classesIn(m *corev1.ConfigMap) []string {
+	return strings.Fields(m.Data[policyClasses+p.Lease])
+}
 
 // tellPolicy writes the ConfigMap of the policy if it says something else.
 func (a *Allocator) tellPolicy(ctx context.Context) error {
@@ -52,17 +55,23 @@ func (a *Allocator) tellPolicy(ctx context.Context) error {
 	a.mu.Lock()
 	pools := a.usable()
 	a.mu.Unlock()
+	own := policyClasses + a.cfg.Policy.Lease
 	want := map[string]string{
 		policyPrefixes:     strings.Join(prefixesOf(pools), "\n"),
 		policyDefaultClass: strconv.FormatBool(a.cfg.Policy.DefaultClass),
-		policyClasses:      a.cfg.Policy.Class,
+		own:                a.cfg.Policy.Class,
 	}
 	objects := a.cfg.Policy.ConfigMaps
 	told, err := objects.Get(ctx, a.cfg.Policy.Name, metav1.GetOptions{})
 	if err == nil {
-		classes := append(classesIn(told), a.cfg.Policy.Class)
+		classes := append(a.cfg.Policy.classesIn(told), a.cfg.Policy.Class)
 		slices.Sort(classes)
-		want[policyClasses] = strings.Join(slices.Compact(classes), "\n")
+		want[own] = strings.Join(slices.Compact(classes), "\n")
+		for key, text := range told.Data {
+			if key != own && strings.HasPrefix(key, policyClasses) {
+				want[key] = text // another installation's
+			}
+		}
 	}
 	switch {
 	case apierrors.IsNotFound(err):

@@ -114,7 +114,7 @@ Exhausted False SomeFree: addresses are free`)
 func testPolicy(t *testing.T, w *world, ns string) {
 	maps := w.core.CoreV1().ConfigMaps(ns)
 	a := w.allocator(t, func(c *Config) {
-		c.Policy = &Policy{ConfigMaps: maps, Name: "addresses", Class: "example.com/b", DefaultClass: true}
+		c.Policy = &Policy{ConfigMaps: maps, Name: "addresses", Lease: "l", Class: "example.com/b", DefaultClass: true}
 		c.Pools = []kube.AddressPool{aPool("p", "192.0.2.10-192.0.2.20", "2001:db8::/112"), aPool("q", "192.0.2.0/28", "10.0.0.1")}
 	})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -140,9 +140,11 @@ func testPolicy(t *testing.T, w *world, ns string) {
 	group.Wait()
 
 	// The next writer knows which classes were served.
-	for _, c := range []struct{ class, earlier string }{{"example.com/b", "[]"}, {"example.com/a", "[example.com/b]"}, {"example.com/b", "[example.com/a]"}} {
+	for _, c := range []struct{ lease, class, earlier string }{
+		{"l", "example.com/b", "[]"}, {"l", "example.com/a", "[example.com/b]"}, {"another", "example.com/c", "[]"}, {"l", "example.com/b", "[example.com/a]"},
+	} {
 		a := w.allocator(t, func(cfg *Config) {
-			cfg.Policy = &Policy{ConfigMaps: maps, Name: "addresses", Class: c.class}
+			cfg.Policy = &Policy{ConfigMaps: maps, Name: "addresses", Lease: c.lease, Class: c.class}
 		})
 		if err := a.tellPolicy(t.Context()); err != nil {
 			t.Fatal(err)
