@@ -11,8 +11,8 @@ import (
 type change struct {
 	at      time.Time // when this node learned of the first of it
 	trigger time.Time // when what it is about has happened, as far as it says so; else zero
-	// restored: the object is gone by what an API server has listed whose database is
-	// older than it was.
+	// restored: the object, or something that it depends on, is gone by what an API
+	// server has listed whose database is older than it was.
 	restored bool
 }
 

@@ -4,8 +4,6 @@ import (
 	"context"
 	"time"
 
-	"k8s.io/apimachinery/pkg/types"
-
 	"fairlead/controlplane/model"
 	"fairlead/k8ssync/kube"
 )
@@ -50,23 +48,24 @@ func (s *Sync) holds(key kube.Key, e *entry, groups []model.Group, c change) boo
 	return true
 }
 
-// emptied reports whether a pool has lost all its backends.
+// emptied reports whether a pool has lost all its backends, or is gone with them.
 func emptied(e *entry, groups []model.Group) bool {
 	if e == nil {
 		return false
 	}
-	had := make(map[string]bool)
+	has := make(map[string]bool)
+	for i := range groups {
+		for j := range groups[i].Pools {
+			p := &groups[i].Pools[j]
+			has[p.Name] = len(p.Backends) > 0
+		}
+	}
 	for _, g := range e.groups {
 		if g == nil {
 			continue
 		}
 		for i := range g.Pools {
-			had[g.Pools[i].Name] = len(g.Pools[i].Backends) > 0
-		}
-	}
-	for i := range groups {
-		for j := range groups[i].Pools {
-			if p := &groups[i].Pools[j]; len(p.Backends) == 0 && had[p.Name] {
+			if p := &g.Pools[i]; len(p.Backends) > 0 && !has[p.Name] {
 				return true
 			}
 		}
@@ -165,12 +164,46 @@ func (s *Sync) confirmHeld(ctx context.Context) error {
 		if !due {
 			continue
 		}
-		names, err := s.objects.Services.Names(ctx)
+		there, err := s.named(ctx)
 		if err != nil {
 			continue // while the API server is away, everything stays
 		}
-		s.release(names, conflict)
+		s.release(there, conflict)
 	}
+}
+
+// named asks the API server which objects there are that can be held.
+func (s *Sync) named(ctx context.Context) (map[kube.Key]bool, error) {
+	there := make(map[kube.Key]bool)
+	names, err := s.objects.Services.Names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for n := range names {
+		there[kube.Key{Kind: kube.Service, Namespace: n.Namespace, Name: n.Name}] = true
+	}
+	if s.routes == nil {
+		return there, nil
+	}
+	gateways, err := s.routes.Names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, key := range gateways {
+		there[key] = true
+	}
+	return there, nil
+}
+
+// copied reports whether the node has a copy of an object.
+func (s *Sync) copied(key kube.Key) (there bool) {
+	switch {
+	case key.Kind == kube.Service:
+		_, there = s.objects.Services.Get(key.Namespace, key.Name)
+	case s.routes != nil:
+		there = s.routes.Has(key)
+	}
+	return there
 }
 
 // heldDue reports whether something is to be let go of, and whether that is because
@@ -184,9 +217,9 @@ func (s *Sync) heldDue() (due, conflict bool) {
 	return len(s.refused) > 0 || s.now().Sub(s.held.since) >= s.holdFor, len(s.refused) > 0
 }
 
-// release lets go of what is held but for Services that the API server has just
+// release lets go of what is held but for objects that the API server has just
 // named: the copies will have these in a moment.
-func (s *Sync) release(names map[types.NamespacedName]bool, conflict bool) {
+func (s *Sync) release(named map[kube.Key]bool, conflict bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held == nil {
@@ -194,10 +227,8 @@ func (s *Sync) release(names map[types.NamespacedName]bool, conflict bool) {
 	}
 	gone := 0
 	for key := range s.held.keys {
-		if key.Kind == kube.Service && names[types.NamespacedName{Namespace: key.Namespace, Name: key.Name}] {
-			if _, there := s.objects.Services.Get(key.Namespace, key.Name); !there {
-				continue
-			}
+		if named[key] && !s.copied(key) {
+			continue
 		}
 		gone++
 		delete(s.held.keys, key)

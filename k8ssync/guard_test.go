@@ -13,18 +13,15 @@ import (
 	kubelab "fairlead/perf/kube"
 )
 
-// What an API server has forgotten whose database was put back stays in force, and
-// ends when it is still missing later.
-func TestWhatKubernetesForgetsStaysForAWhile(t *testing.T) {
-	w := newWorld(t)
-	w.web("web", 1)
-	w.web("other", 2)
-	proxy, err := plane.NewProxy(nil, "127.0.0.1:0")
+// eitherOf is a way to an API server that ends with stop, and leads after turn to
+// another one, as to the same one with another database.
+func eitherOf(t *testing.T, first, second *kubelab.ControlPlane) (cfg *rest.Config, stop, turn func()) {
+	t.Helper()
+	proxy, err := first.NewProxy(nil, "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer proxy.Close()
-	second := kubelab.ForTest(t, kubelab.Config{})
+	t.Cleanup(func() { proxy.Close() })
 	var other atomic.Bool
 	at, err := url.Parse(second.REST().Host)
 	if err != nil {
@@ -35,7 +32,7 @@ func TestWhatKubernetesForgetsStaysForAWhile(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { utilnet.CloseIdleConnectionsFor(next) })
-	cfg := restThrough(proxy)
+	cfg = proxy.REST(first.REST())
 	cfg.Wrap(func(rt http.RoundTripper) http.RoundTripper {
 		return through(func(r *http.Request) (*http.Response, error) {
 			if !other.Load() {
@@ -46,6 +43,17 @@ func TestWhatKubernetesForgetsStaysForAWhile(t *testing.T) {
 			return next.RoundTrip(r)
 		})
 	})
+	return cfg, proxy.Refuse, func() { other.Store(true) }
+}
+
+// What an API server has forgotten whose database was put back stays in force, and
+// ends when it is still missing later.
+func TestWhatKubernetesForgetsStaysForAWhile(t *testing.T) {
+	w := newWorld(t)
+	w.web("web", 1)
+	w.web("other", 2)
+	second := kubelab.ForTest(t, kubelab.Config{})
+	cfg, stop, turn := eitherOf(t, plane, second)
 	var ahead atomic.Int64
 	sink := newMemory()
 	s := w.start(sink, func(c *Config) {
@@ -53,9 +61,9 @@ func TestWhatKubernetesForgetsStaysForAWhile(t *testing.T) {
 		c.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})
 	w.until("in step", s.Synced)
-	proxy.Refuse()
+	stop()
 	w.until("away", func() bool { return !s.Status().Connection.Connected })
-	other.Store(true)
+	turn()
 	w.until("held", func() bool { return len(s.Status().Held) == 2 })
 	if got := sink.Groups(); len(got) != 2 || sink.backends(w.group("web")) != "198.18.0.1:8080*1" {
 		t.Errorf("groups %v, backends %s", got, sink.backends(w.group("web")))

@@ -155,7 +155,8 @@ func (s *Sync) newLeader() (*leader, error) {
 	if s.routes != nil {
 		others = s.routes.Requests
 		l.gateways, err = gateway.NewWriter(gateway.WriterConfig{
-			Room: s.routes, Addresses: l.addresses.Allocator, Fellows: s.cfg.Fellows, Tell: l.tell, Failed: s.writeFailed, Log: s.log, Now: s.now,
+			Room: s.routes, Addresses: l.addresses.Allocator, Fellows: s.cfg.Fellows, Tell: l.tell,
+			Resync: s.cfg.Settings.Resync, Failed: s.writeFailed, Log: s.log, Now: s.now,
 		})
 		if err != nil {
 			return nil, err
@@ -252,7 +253,14 @@ func (l *leader) tell(about runtime.Object, p kube.Problem) {
 // have got nothing.
 func (l *leader) changed(keys []kube.Key) {
 	for _, key := range keys {
+		if key.Kind == kube.Gateway && l.gateways != nil {
+			l.gateways.Touch()
+			continue
+		}
 		l.writer.Touch(key)
 	}
 	l.writer.TouchUnserved()
+	if l.gateways != nil {
+		l.gateways.TouchUnserved()
+	}
 }

@@ -189,6 +189,12 @@ var worlds struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
+	return newWorldOf(t, plane)
+}
+
+// newWorldOf is a world in a control plane of the test's own.
+func newWorldOf(t *testing.T, plane *kubelab.ControlPlane) *world {
+	t.Helper()
 	client, err := kubernetes.NewForConfig(plane.REST())
 	if err != nil {
 		t.Fatal(err)
@@ -260,7 +266,7 @@ func (w *world) start(sink kube.Sink, change func(*Config)) *started {
 
 func (w *world) until(what string, is func() bool) {
 	w.t.Helper()
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * time.Minute)
 	for !is() {
 		if time.Now().After(deadline) {
 			w.t.Fatal("never: " + what)

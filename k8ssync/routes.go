@@ -21,7 +21,7 @@ func (s *Sync) newRoutes() (*gateway.Room, error) {
 	}
 	return gateway.NewRoom(gateway.RoomConfig{
 		Settings: s.cfg.Settings, Connection: s.conn, Services: s.objects.Services, Endpoints: s.endpoints,
-		Mark: func(key kube.Key, at time.Time) { s.dirty.mark(key, change{at: at}) },
+		Mark: func(key kube.Key, at time.Time, restored bool) { s.dirty.mark(key, change{at: at, restored: restored}) },
 		Log:  s.log, Now: s.now,
 	})
 }

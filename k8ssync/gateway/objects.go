@@ -109,22 +109,23 @@ func (o *objects) synced() []<-chan struct{} {
 	return []<-chan struct{}{o.classes.Synced(), o.gateways.Synced(), o.tcp.Synced(), o.udp.Synced(), o.grants.Synced(), o.namespaces.Synced()}
 }
 
-// subscribe has f called after every change. f is not to block.
-func (o *objects) subscribe(f func()) (stop func()) {
+// subscribe has f called after every change; restored: an object is gone because the
+// API server's database was put back. f is not to block.
+func (o *objects) subscribe(f func(restored bool)) (stop func()) {
 	stops := []func(){
-		o.classes.Subscribe(func(watch.Event[*gatewayv1.GatewayClass]) { f() }),
-		o.gateways.Subscribe(func(watch.Event[*gatewayv1.Gateway]) { f() }),
-		o.tcp.Subscribe(func(watch.Event[*gatewayv1.TCPRoute]) { f() }),
-		o.udp.Subscribe(func(watch.Event[*gatewayv1.UDPRoute]) { f() }),
-		o.grants.Subscribe(func(watch.Event[*gatewayv1.ReferenceGrant]) { f() }),
-		o.namespaces.Subscribe(func(watch.Event[*metav1.PartialObjectMetadata]) { f() }),
-		o.definition.Subscribe(func(watch.Event[*metav1.PartialObjectMetadata]) { f() }),
+		tell(o.classes, f), tell(o.gateways, f), tell(o.tcp, f), tell(o.udp, f), tell(o.grants, f), tell(o.namespaces, f),
+		o.definition.Subscribe(func(watch.Event[*metav1.PartialObjectMetadata]) { f(false) }),
 	}
 	return func() {
 		for _, stop := range stops {
 			stop()
 		}
 	}
+}
+
+func tell[T watch.Object](o *watch.Objects[T], f func(restored bool)) (stop func()) {
+	var none T
+	return o.Subscribe(func(e watch.Event[T]) { f(e.Restored && e.New == none) })
 }
 
 // served are the kinds that the API server knows.

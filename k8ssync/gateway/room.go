@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
@@ -29,9 +30,10 @@ type RoomConfig struct {
 	Connection *watch.Connection
 	Services   *watch.Objects[*corev1.Service] // all of them (watch.Services(true)); somebody else runs it
 	Endpoints  Endpoints
-	// Mark is told of Gateways whose group may be another one, and when that was
-	// learned. It is not to block. Optional.
-	Mark func(key kube.Key, at time.Time)
+	// Mark is told of Gateways whose group may be another one, when that was
+	// learned, and whether something is gone because the API server's database was
+	// put back to an earlier time. It is not to block. Optional.
+	Mark func(key kube.Key, at time.Time, restored bool)
 	Log  *slog.Logger     // optional
 	Now  func() time.Time // optional
 }
@@ -49,6 +51,7 @@ type Room struct {
 	mu       sync.Mutex
 	news     bool
 	since    time.Time // when the oldest of the news was learned
+	restored bool      // by some of the news something is gone that nobody has deleted
 	plan     *Plan
 	services map[types.NamespacedName]bool // that routes name, whether there are such or not
 	version  string
@@ -71,7 +74,7 @@ func NewRoom(cfg RoomConfig) (*Room, error) {
 		cfg.Now = time.Now
 	}
 	if cfg.Mark == nil {
-		cfg.Mark = func(kube.Key, time.Time) {}
+		cfg.Mark = func(kube.Key, time.Time, bool) {}
 	}
 	o, err := newObjects(cfg.Connection)
 	if err != nil {
@@ -116,20 +119,25 @@ func (r *Room) follow(ctx context.Context) {
 			r.resolve(served)
 		case <-ticker.C:
 			if now := r.objects.served(); !maps.Equal(now, served) {
+				// Whoever deletes a definition deletes its objects first. Those that there
+				// are copies of have gone with a database.
+				lost := slices.ContainsFunc(slices.Collect(maps.Keys(served)), func(k gatewayv1.Kind) bool { return !now[k] })
 				served = now
 				r.cfg.Log.Info("the API server serves other kinds of the Gateway API than before", "kinds", slices.Sorted(maps.Keys(served)))
-				r.changed()
+				r.changed(lost)
 			}
 		}
 	}
 }
 
-// changed notes that there is news.
-func (r *Room) changed() {
+// changed notes that there is news. restored: something is gone because the API
+// server's database was put back.
+func (r *Room) changed(restored bool) {
 	r.mu.Lock()
 	if !r.news {
 		r.news, r.since = true, r.cfg.Now()
 	}
+	r.restored = r.restored || restored
 	r.mu.Unlock()
 	select {
 	case r.wake <- struct{}{}:
@@ -144,15 +152,15 @@ func (r *Room) serviceChanged(e watch.Event[*corev1.Service]) {
 	named := r.services[name] || name == types.NamespacedName{Namespace: corev1.NamespaceDefault, Name: "kubernetes"}
 	r.mu.Unlock()
 	if named && (e.Old == nil || e.New == nil || !equality.Semantic.DeepEqual(e.Old.Spec, e.New.Spec)) {
-		r.changed()
+		r.changed(e.Restored && e.New == nil)
 	}
 }
 
 // resolve makes a new plan and marks every Gateway that is in the old one or the new.
 func (r *Room) resolve(served map[gatewayv1.Kind]bool) {
 	r.mu.Lock()
-	r.news = false
-	at := r.since
+	at, restored := r.since, r.restored
+	r.news, r.restored = false, false
 	r.mu.Unlock()
 	// What comes in from here on is news again.
 	in := r.input(served)
@@ -167,7 +175,7 @@ func (r *Room) resolve(served map[gatewayv1.Kind]bool) {
 	r.plan, r.services = plan, plan.named()
 	r.mu.Unlock()
 	for _, key := range union(old.order, plan.order) {
-		r.cfg.Mark(key, at)
+		r.cfg.Mark(key, at, restored)
 	}
 	r.mu.Lock()
 	r.version = report.Later(r.version, version)
@@ -230,6 +238,26 @@ func (r *Room) Plan() *Plan {
 
 // Keys are the Gateways of ours, sorted.
 func (r *Room) Keys() []kube.Key { return r.Plan().Keys() }
+
+// Has reports whether there is a copy of a Gateway, whoever's it is.
+func (r *Room) Has(key kube.Key) bool {
+	_, there := r.objects.gateways.Get(key.Namespace, key.Name)
+	return there
+}
+
+// Names asks the API server, not the copies, which Gateways there are, of ours and of
+// others. Where the Gateway API is not installed there are none.
+func (r *Room) Names(ctx context.Context) ([]kube.Key, error) {
+	names, err := r.objects.gateways.Names(ctx)
+	if err != nil && !apierrors.IsNotFound(err) {
+		return nil, err
+	}
+	keys := make([]kube.Key, 0, len(names))
+	for n := range names {
+		keys = append(keys, kube.Key{Kind: kube.Gateway, Namespace: n.Namespace, Name: n.Name})
+	}
+	return keys, nil
+}
 
 // Groups are what a Gateway puts in force.
 func (r *Room) Groups(key kube.Key) ([]model.Group, []kube.Problem) { return r.Plan().Groups(key) }

@@ -172,7 +172,7 @@ func newSite(t *testing.T, addresses ...string) *site {
 		Endpoints: func(svc *corev1.Service, port corev1.ServicePort, family corev1.IPFamily, _ kube.Options) ([]model.Backend, []kube.Problem) {
 			return nil, nil
 		},
-		Mark: func(key kube.Key, _ time.Time) {
+		Mark: func(key kube.Key, _ time.Time, _ bool) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			s.marks[key]++

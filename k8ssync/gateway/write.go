@@ -136,6 +136,33 @@ func (t *term) release(ctx context.Context, id string, key kube.Key, gw *gateway
 	return err
 }
 
+// vanished gives back what a Gateway held that has gone without having waited for us:
+// somebody has taken our finalizer off. The nodes have been told when we were; there
+// is no version of it that they could say they have come to.
+func (t *term) vanished(ctx context.Context, key kube.Key) error {
+	if len(t.cfg.Addresses.Holds(key)) > 0 {
+		since, begun := t.leaving[key]
+		if !begun {
+			since = t.cfg.Now()
+			t.leaving[key] = since
+		}
+		if t.cfg.Now().Sub(since) < vanishedFor {
+			return nil
+		}
+		wants, err := t.cfg.Room.Wants(ctx, key)
+		if err != nil || wants {
+			return err // it is there again, and its copy is on its way
+		}
+		if err := t.cfg.Addresses.Release(ctx, key); err != nil {
+			return fmt.Errorf("addresses of %s: %w", key, err)
+		}
+		t.cfg.Log.Warn("a Gateway has gone and did not wait until its address was given back", "gateway", key.Namespace+"/"+key.Name)
+	}
+	delete(t.leaving, key)
+	delete(t.known, key)
+	return nil
+}
+
 // withdrawn reports whether no node serves what a Gateway had before its present
 // version, or nodes have been waited for for long enough.
 func (t *term) withdrawn(key kube.Key, gw *gatewayv1.Gateway) bool {

@@ -42,13 +42,20 @@ type WriterConfig struct {
 	Patience time.Duration
 	// Failed is called when something could not be written. Optional.
 	Failed func()
+	// Resync is between looks at everything although nothing has changed; 0:
+	// DefaultResync.
+	Resync time.Duration
 	Log    *slog.Logger     // optional
 	Now    func() time.Time // optional
 }
 
 // Writer writes what the Gateway API's objects are told, on the elected node: the
 // statuses of GatewayClasses, Gateways and routes, and the finalizers of Gateways.
-type Writer struct{ cfg WriterConfig }
+type Writer struct {
+	cfg  WriterConfig
+	room chan struct{} // holds at most one: there may be addresses for those that got none
+	wake chan struct{} // likewise: something is to be looked at
+}
 
 // NewWriter prepares a writer.
 func NewWriter(cfg WriterConfig) (*Writer, error) {
@@ -70,18 +77,35 @@ func NewWriter(cfg WriterConfig) (*Writer, error) {
 	if cfg.Failed == nil {
 		cfg.Failed = func() {}
 	}
-	return &Writer{cfg: cfg}, nil
+	if cfg.Resync == 0 {
+		cfg.Resync = DefaultResync
+	}
+	return &Writer{cfg: cfg, room: make(chan struct{}, 1), wake: make(chan struct{}, 1)}, nil
 }
 
-// DefaultPatience is how long nodes are waited for before an address is free.
-const DefaultPatience = 15 * time.Second
-
-// Times of the writer.
+// The times of the writer.
 const (
+	DefaultPatience = 15 * time.Second // nodes are waited for before an address is free
+	DefaultResync   = 10 * time.Minute
+
 	retry       = time.Second      // until something that failed is tried again
-	resync      = 10 * time.Minute // between looks at everything although nothing has changed
 	callTimeout = 10 * time.Second // of one request
+	vanishedFor = 2 * time.Second  // nodes are given to see that a Gateway has gone without waiting for us
 )
+
+// Touch says that something about Gateways' addresses may have changed.
+func (w *Writer) Touch() { raise(w.wake) }
+
+// TouchUnserved says that there may be addresses for those that got none: a pool has
+// changed, or another object has given some back.
+func (w *Writer) TouchUnserved() { raise(w.room) }
+
+func raise(flag chan struct{}) {
+	select {
+	case flag <- struct{}{}:
+	default:
+	}
+}
 
 // term is what a writer knows while it is the elected one.
 type term struct {
@@ -92,6 +116,7 @@ type term struct {
 	why      map[kube.Key]Addressing             // by Gateway: why it has no address, or not those that it asks for
 	told     map[string]map[toldProblem]struct{} // by object: problems that Events have been made of
 	leaving  map[kube.Key]time.Time              // since when Gateways are being let go of
+	known    map[kube.Key]bool                   // Gateways that there are, or whose addresses are still to be given back
 	problems int                                 // objects that are to be tried again
 }
 
@@ -113,33 +138,48 @@ func (w *Writer) Run(ctx context.Context) {
 		return
 	}
 	t := &term{Writer: w, written: map[string]string{}, inForce: map[kube.Key]standing{}, why: map[kube.Key]Addressing{},
-		told: map[string]map[toldProblem]struct{}{}, leaving: map[kube.Key]time.Time{}}
-	wake := make(chan struct{}, 1)
-	poke := func() {
-		select {
-		case wake <- struct{}{}:
-		default:
-		}
-	}
-	defer w.cfg.Room.Watch(poke)()
+		told: map[string]map[toldProblem]struct{}{}, leaving: map[kube.Key]time.Time{}, known: map[kube.Key]bool{}}
+	defer w.cfg.Room.Watch(w.Touch)()
 	if w.cfg.Fellows != nil {
-		defer w.cfg.Fellows.Watch(poke)()
+		defer w.cfg.Fellows.Watch(w.Touch)()
 	}
-	for {
-		pause := resync
+	for ctx.Err() == nil {
+		pause := w.cfg.Resync
 		if t.all(ctx); t.problems > 0 || len(t.leaving) > 0 {
 			pause = retry
 		}
-		timer := time.NewTimer(pause)
+		t.rest(ctx, pause)
+	}
+}
+
+// rest waits until there is something to do.
+func (t *term) rest(ctx context.Context, longest time.Duration) {
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
+	for {
 		select {
 		case <-ctx.Done():
-			timer.Stop()
 			return
-		case <-wake:
+		case <-t.wake:
+			return
 		case <-timer.C:
+			return
+		case <-t.room:
+			if t.unserved() {
+				return
+			}
 		}
-		timer.Stop()
 	}
+}
+
+// unserved reports whether a Gateway has not got the addresses that it asks for.
+func (t *term) unserved() bool {
+	for _, why := range t.why {
+		if why != (Addressing{}) {
+			return true
+		}
+	}
+	return false
 }
 
 // all brings every object to what it is to be.
@@ -160,7 +200,7 @@ func (t *term) all(ctx context.Context) {
 	for _, key := range plan.sequence {
 		t.try(ctx, key.String(), func(ctx context.Context) error { return t.route(ctx, plan, key, m) })
 	}
-	t.forget(plan)
+	t.forget(ctx, plan)
 }
 
 // try does one thing within its time. What fails is tried again later.
@@ -180,22 +220,29 @@ func (t *term) try(ctx context.Context, what string, f func(ctx context.Context)
 }
 
 // forget drops what is remembered of objects that are no more.
-func (t *term) forget(plan *Plan) {
+func (t *term) forget(ctx context.Context, plan *Plan) {
 	there := make(map[kube.Key]bool)
 	objects := make(map[string]bool)
 	for _, name := range plan.Classes() {
 		objects["GatewayClass "+name] = true
 	}
 	for _, gw := range plan.in.Gateways {
-		there[KeyOf(gw)], objects[KeyOf(gw).String()] = true, true
+		key := KeyOf(gw)
+		there[key], objects[key.String()] = true, true
+		t.known[key] = true
 	}
 	for key := range plan.routes {
 		objects[key.String()] = true
 	}
+	for key := range t.known {
+		if !there[key] {
+			t.try(ctx, key.String(), func(ctx context.Context) error { return t.vanished(ctx, key) })
+		}
+	}
 	gone := func(k kube.Key) bool { return !there[k] }
 	maps.DeleteFunc(t.inForce, func(k kube.Key, _ standing) bool { return gone(k) })
 	maps.DeleteFunc(t.why, func(k kube.Key, _ Addressing) bool { return gone(k) })
-	maps.DeleteFunc(t.leaving, func(k kube.Key, _ time.Time) bool { return gone(k) })
+	maps.DeleteFunc(t.leaving, func(k kube.Key, _ time.Time) bool { return gone(k) && !t.known[k] })
 	maps.DeleteFunc(t.written, func(k string, _ string) bool { return !objects[k] })
 	maps.DeleteFunc(t.told, func(k string, _ map[toldProblem]struct{}) bool { return !objects[k] })
 }
