@@ -12,6 +12,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"fairlead/perf/lab/traffic"
 )
@@ -66,7 +67,8 @@ func (w *world) gatewayVIPs(namespace, name string, n int) (all []netip.Addr) {
 // definitions of the Gateway API are installed after the node has started.
 func TestGateway(t *testing.T) {
 	t.Parallel()
-	w := startWorld(t, worldConfig{})
+	// Nothing is looked at just because time has passed.
+	w := startWorld(t, worldConfig{options: "resync = \"24h\"\n"})
 	w.namespace("edge")
 	w.namespace("apps")
 	w.installGatewayAPI()
@@ -170,6 +172,7 @@ spec:
 	if now := w.gatewayVIPs("edge", "front", 1); !slices.Equal(now, []netip.Addr{vip}) {
 		t.Errorf("addresses %v, want %s as before", now, vip)
 	}
+	w.waitsForAddress()
 	w.kubectl("delete", "gateway", "-n", "edge", "front")
 	w.untilServed(vip, "tcp 80", -1)
 	w.until("no address is reserved", func() string {
@@ -179,4 +182,67 @@ spec:
 		return ""
 	})
 	w.balance("service_not_found", "service_empty", "backend_gone", "flow_not_found", "tcp_not_syn")
+}
+
+// waitsForAddress: a Gateway and a Service that ask for an address that the other kind
+// has get it as soon as it is given back.
+func (w *world) waitsForAddress() {
+	w.t.Helper()
+	vip := w.rack.VIP4(70)
+	asking := func(name string) *corev1.Service {
+		return annotated(newService("edge", name, port("web", corev1.ProtocolTCP, 81, httpPort)), "fairlead.io/addresses", vip.String())
+	}
+	first := w.create(asking("first"))
+	w.assigned(first, 1)
+	w.must(w.api.Apply(w.ctx, fmt.Sprintf(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {namespace: edge, name: waits}
+spec:
+  gatewayClassName: fairlead
+  addresses: [{type: IPAddress, value: %s}]
+  listeners: [{name: web, protocol: TCP, port: 81}]
+`, vip)))
+	w.until("the Gateway is told that the address is taken", func() string {
+		out := w.kubectl("get", "gateway", "-n", "edge", "waits", "-o", `jsonpath={.status.conditions[?(@.type=="Programmed")]}`)
+		if strings.Contains(out, `"reason":"AddressNotUsable"`) && strings.Contains(out, vip.String()) {
+			return ""
+		}
+		return out
+	})
+	w.remove(first)
+	if got := w.gatewayVIPs("edge", "waits", 1)[0]; got != vip {
+		w.t.Errorf("the Gateway has %s, want %s", got, vip)
+	}
+	second := w.create(asking("second"))
+	w.until("the Service is told that the address is taken", func() string {
+		for _, c := range w.read(second).Status.Conditions {
+			if c.Status == metav1.ConditionFalse && strings.Contains(c.Message, vip.String()) {
+				return ""
+			}
+		}
+		return fmt.Sprintf("%+v", w.read(second).Status)
+	})
+	w.kubectl("delete", "gateway", "-n", "edge", "waits")
+	if got := w.assigned(second, 1)[0]; got != vip {
+		w.t.Errorf("the Service has %s, want %s", got, vip)
+	}
+	w.remove(second)
+	// A Gateway whose finalizer somebody takes off gives its address back all the same.
+	w.must(w.api.Apply(w.ctx, fmt.Sprintf(`
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {namespace: edge, name: torn}
+spec:
+  gatewayClassName: fairlead
+  addresses: [{type: IPAddress, value: %s}]
+  listeners: [{name: web, protocol: TCP, port: 81}]
+`, vip)))
+	w.gatewayVIPs("edge", "torn", 1)
+	third := w.create(asking("third"))
+	w.kubectl("delete", "gateway", "-n", "edge", "torn", "--wait=false")
+	// It fails when the finalizer was quicker.
+	_, _ = w.api.Kubectl(w.ctx, "patch", "gateway", "-n", "edge", "torn", "--type=merge", "-p", `{"metadata":{"finalizers":null}}`)
+	w.assigned(third, 1)
+	w.remove(third)
 }
