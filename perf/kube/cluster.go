@@ -24,6 +24,8 @@ type ClusterConfig struct {
 	Balancers int
 	// Nodes is how many nodes Kubernetes has: b1 and so on. 0 means 2.
 	Nodes int
+	// BalancerNodes has the hosts of the load balancers be nodes of Kubernetes, too.
+	BalancerNodes bool
 	// Zones are the nodes' zones, in turn; empty: they are in none.
 	Zones []string
 	// IPv4Nodes has nodes tell Kubernetes of no address but their IPv4 one. Programs
@@ -55,7 +57,8 @@ type ClusterConfig struct {
 type Cluster struct {
 	*ControlPlane
 	Rack *lab.Rack
-	// Nodes are those of Kubernetes, on the rack's backends.
+	// Nodes are those of Kubernetes, on the rack's backends and, if they are to be
+	// nodes as well, after those on its balancers.
 	Nodes []*Node
 
 	client *kubernetes.Clientset
@@ -65,6 +68,7 @@ type Cluster struct {
 	life    context.Context // ends when the cluster is closed
 	end     context.CancelFunc
 	running sync.WaitGroup // what runs for the cluster in this process
+	names   *nameServer    // nil: not yet
 }
 
 // NewCluster starts a cluster and returns when its nodes are ready for pods. The
@@ -127,7 +131,11 @@ func (c *Cluster) start(ctx context.Context, cfg ClusterConfig) (err error) {
 		}
 		c.images[name] = image
 	}
-	for i, host := range c.Rack.Backends {
+	hosts := c.Rack.Backends
+	if cfg.BalancerNodes {
+		hosts = slices.Concat(hosts, c.Rack.Balancers)
+	}
+	for i, host := range hosts {
 		n := newNode(c, host, i)
 		n.ipv4Only = cfg.IPv4Nodes
 		if len(cfg.Zones) > 0 {
@@ -136,6 +144,9 @@ func (c *Cluster) start(ctx context.Context, cfg ClusterConfig) (err error) {
 		c.Nodes = append(c.Nodes, n)
 	}
 	if err := c.route(cfg.Control.Host); err != nil {
+		return err
+	}
+	if err := c.serveNames(); err != nil {
 		return err
 	}
 	c.running.Go(func() { c.watchPods(c.life) })
@@ -238,6 +249,12 @@ func (c *Cluster) Close() error {
 	c.end()
 	c.running.Wait()
 	var errs []error
+	if c.names != nil {
+		errs = append(errs, c.names.close())
+	}
+	for _, n := range c.Nodes {
+		errs = append(errs, n.unmountBPF())
+	}
 	if c.ControlPlane != nil {
 		errs = append(errs, c.ControlPlane.Close())
 	}

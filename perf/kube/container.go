@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
-
-	"fairlead/perf/lab"
 )
 
 // A container that ends again and again is started again after longer and longer
@@ -32,7 +31,7 @@ type container struct {
 	broken error // why it cannot be started
 
 	mu      sync.Mutex
-	process *lab.Process // the latest
+	process *process // the latest
 	status  core.ContainerStatus
 }
 
@@ -74,7 +73,7 @@ func (c *container) run() {
 }
 
 // start starts the process once.
-func (c *container) start() (*lab.Process, error) {
+func (c *container) start() (*process, error) {
 	if c.broken != nil {
 		return nil, c.broken
 	}
@@ -83,20 +82,28 @@ func (c *container) start() (*lab.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	environment, err := c.worker.environment(c.worker.ctx, pod, c.spec)
+	environment, err := c.worker.environment(c.worker.ctx, pod, c.spec, c.image)
 	if err != nil {
 		return nil, err
 	}
-	cmd := c.command(c.image.command(c.spec, environment.expand), environment)
+	command := c.image.command(c.spec, environment.expand)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.worker.terminating.Err(); err != nil {
 		return nil, err
 	}
-	if c.process, err = host.Start(cmd); err != nil {
+	var p *process
+	if c.image.Root != nil {
+		p, err = c.contain(host, pod, command, environment)
+	} else {
+		p = &process{}
+		p.Process, err = host.Start(c.command(command, environment))
+	}
+	if err != nil {
 		return nil, err
 	}
-	return c.process, nil
+	c.process = p
+	return p, nil
 }
 
 func hostname(pod *core.Pod, n *Node) string {
@@ -111,7 +118,7 @@ func hostname(pod *core.Pod, n *Node) string {
 
 // attend keeps up the status of a process until it ends, and returns its exit
 // code.
-func (c *container) attend(p *lab.Process) int32 {
+func (c *container) attend(p *process) int32 {
 	id := fmt.Sprintf("lab://%d", p.Pid())
 	began := meta.Now()
 	c.set(func(s *core.ContainerStatus) {
@@ -167,7 +174,7 @@ func (c *container) current() core.ContainerStatus {
 	return c.status
 }
 
-func (c *container) running() *lab.Process {
+func (c *container) running() *process {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.process == nil {
@@ -212,17 +219,25 @@ func (c *container) crash() error {
 	return nil
 }
 
-// exec runs a command beside the container's process.
+// exec runs a command beside the container's process, and in its container.
 func (c *container) exec(ctx context.Context, command []string, in io.Reader, out, complaints io.Writer) error {
 	host, err := c.worker.host()
 	if err != nil {
 		return err
 	}
-	environment, err := c.worker.environment(ctx, c.worker.object(), c.spec)
+	environment, err := c.worker.environment(ctx, c.worker.object(), c.spec, c.image)
 	if err != nil {
 		return err
 	}
-	cmd := c.command(c.image.command(&core.Container{Command: command}, func(s string) string { return s }), environment)
+	command = c.image.command(&core.Container{Command: command}, func(s string) string { return s })
+	cmd := c.command(command, environment)
+	if c.image.Root != nil {
+		p := c.running()
+		if p == nil {
+			return fmt.Errorf("container %s does not run", c.spec.Name)
+		}
+		cmd = c.program(append([]string{"enter", "-spec", c.specPath(), "-pid", strconv.Itoa(p.first.Pid), "--"}, command...), environment)
+	}
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = in, out, complaints
 	// What the command leaves behind may keep its outputs open.
 	cmd.WaitDelay = time.Second
@@ -240,11 +255,8 @@ func (c *container) exec(ctx context.Context, command []string, in io.Reader, ou
 	return err
 }
 
-// command is a process of the pod.
+// command is a process of a pod that sees the machine's file system.
 func (c *container) command(command []string, environment *environment) *exec.Cmd {
-	node := c.worker.kubelet.node
-	cmd := exec.Command(node.cluster.podBin, append([]string{"run", "-hostname", hostname(c.worker.object(), node), "--"}, command...)...)
-	cmd.Env = environment.list()
-	cmd.Dir = "/"
-	return cmd
+	name := hostname(c.worker.object(), c.worker.kubelet.node)
+	return c.program(append([]string{"run", "-hostname", name, "--"}, command...), environment)
 }

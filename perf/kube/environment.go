@@ -49,10 +49,18 @@ func (e *environment) expand(s string) string {
 
 // environment is what a container finds: what it asks for, and where the API
 // server is.
-func (w *worker) environment(ctx context.Context, pod *core.Pod, spec *core.Container) (*environment, error) {
+func (w *worker) environment(ctx context.Context, pod *core.Pod, spec *core.Container, image Image) (*environment, error) {
 	e := &environment{values: map[string]string{}}
-	e.set("PATH", os.Getenv("PATH"))
-	e.set("HOME", "/root")
+	if root := image.Root; root != nil {
+		e.set("HOME", "/")
+		for _, v := range root.Environment {
+			name, value, _ := strings.Cut(v, "=")
+			e.set(name, value)
+		}
+	} else {
+		e.set("PATH", os.Getenv("PATH"))
+		e.set("HOME", "/root")
+	}
 	e.set("KUBERNETES_SERVICE_HOST", Services4.Addr().Next().String())
 	e.set("KUBERNETES_SERVICE_PORT", "443")
 	for _, v := range spec.Env {

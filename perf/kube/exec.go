@@ -166,7 +166,7 @@ func (n *Node) serveLogs(w http.ResponseWriter, r *http.Request) {
 	if _, err := w.Write(written); err != nil || r.FormValue("follow") != "true" {
 		return
 	}
-	follow(w, r, p)
+	follow(w, r, p.Process)
 }
 
 // follow writes what a process adds to its output.

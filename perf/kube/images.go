@@ -30,6 +30,20 @@ type Image struct {
 	// Entrypoint are the program's first arguments, and Arguments those that
 	// follow when the container says nothing.
 	Entrypoint, Arguments []string
+	// Root is the file system of the image's containers, in which Path is then; nil:
+	// that of this machine, with all rights, and no volumes.
+	Root *Root
+}
+
+// Root is the file system of an image. Its containers have the volumes that their
+// pods ask for, and the rights that they ask for and no more (perf/kube/runtime).
+type Root struct {
+	// Programs are files of this machine by where they are in the image; Files are
+	// small ones, with their text.
+	Programs, Files map[string]string
+	Directories     []string
+	Environment     []string // of every process, as NAME=value
+	User, Group     uint32   // of processes of which nothing else is said
 }
 
 // buildPod compiles the program of the lab's own images into a folder.

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os/exec"
 	"slices"
+	"sync"
 	"time"
 
 	coordination "k8s.io/api/coordination/v1"
@@ -43,6 +44,9 @@ type Node struct {
 	cluster *Cluster
 	kubelet *kubelet
 	proxy   *lab.Process
+
+	disk sync.Mutex
+	bpf  bool // its BPF file system is mounted
 }
 
 // newNode is the number-th node of a cluster.

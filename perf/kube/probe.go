@@ -14,12 +14,10 @@ import (
 
 	core "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-
-	"fairlead/perf/lab"
 )
 
 // probe asks a process how it is, as its probes say, until ctx ends.
-func (c *container) probe(ctx context.Context, p *lab.Process) {
+func (c *container) probe(ctx context.Context, p *process) {
 	yes := true
 	if c.spec.StartupProbe != nil && !c.await(ctx, c.spec.StartupProbe, p) {
 		return
@@ -51,7 +49,7 @@ func (c *container) probe(ctx context.Context, p *lab.Process) {
 
 // await asks until the first good answer. A process that has not given one in time
 // is killed.
-func (c *container) await(ctx context.Context, probe *core.Probe, p *lab.Process) (started bool) {
+func (c *container) await(ctx context.Context, probe *core.Probe, p *process) (started bool) {
 	c.ask(ctx, probe, func(alive bool) bool {
 		if started = alive; !alive {
 			_ = p.Kill() // it fails for a process that is gone

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -34,7 +36,8 @@ type worker struct {
 	pod        *core.Pod // the latest
 	box        *sandbox
 	containers []*container
-	trouble    error // why nothing runs
+	volumes    map[string]volume // by name; made before the containers start
+	trouble    error             // why nothing runs
 }
 
 func newWorker(k *kubelet, pod *core.Pod) *worker {
@@ -100,6 +103,9 @@ func (w *worker) run() {
 			w.fail(err)
 		}
 	}
+	if err := os.RemoveAll(w.path()); err != nil {
+		w.fail(err)
+	}
 	select {
 	case <-w.kubelet.dead: // nobody is there to say so
 	default:
@@ -128,8 +134,34 @@ func (w *worker) begin(containers *sync.WaitGroup) {
 	w.mu.Lock()
 	w.box, w.containers = box, all
 	w.mu.Unlock()
-	for _, c := range all {
-		containers.Go(c.run)
+	containers.Go(func() {
+		if !w.prepare(pod, all) {
+			return
+		}
+		for _, c := range all {
+			containers.Go(c.run)
+		}
+	})
+}
+
+// prepare makes what the containers need that have file systems of their own, and
+// says whether they are to start. What the volumes are made of may come later.
+func (w *worker) prepare(pod *core.Pod, all []*container) bool {
+	if !slices.ContainsFunc(all, func(c *container) bool { return c.image.Root != nil }) {
+		return true
+	}
+	for {
+		volumes, err := w.makeVolumes(w.terminating, pod)
+		w.mu.Lock()
+		w.volumes, w.trouble = volumes, err
+		w.mu.Unlock()
+		w.notice()
+		if err == nil {
+			return true
+		}
+		if !pause(w.terminating, retryDelay) {
+			return false
+		}
 	}
 }
 
