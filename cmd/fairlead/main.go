@@ -46,5 +46,9 @@ const defaultConfig = "/etc/fairlead/fairlead.toml"
 
 // configFlag adds --config.
 func configFlag(c *cobra.Command) *string {
-	return c.Flags().StringP("config", "c", defaultConfig, "configuration file")
+	path := c.Flags().StringP("config", "c", defaultConfig, "configuration file; FAIRLEAD_CONFIG in the environment is another default")
+	if other := os.Getenv("FAIRLEAD_CONFIG"); other != "" {
+		*path = other
+	}
+	return path
 }

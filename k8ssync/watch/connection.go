@@ -42,6 +42,7 @@ type Connection struct {
 	kinds []*kindState // that are followed
 	since time.Time    // that connected has its value
 	up    bool
+	told  bool    // the log says that it is down
 	last  failure // the one that ended the connection, or kept it from coming up
 }
 
@@ -180,9 +181,10 @@ func (c *Connection) look() {
 		}
 	}
 	c.last = last
-	if up == c.up {
+	if up == c.up && (up || c.told || last.text == "") {
 		return
 	}
+	c.told = !up && last.text != ""
 	now := c.now()
 	if up {
 		c.log.Info("connected to Kubernetes", "server", c.transport.server(), "after", now.Sub(c.since).Round(time.Millisecond))
@@ -190,7 +192,9 @@ func (c *Connection) look() {
 	} else if last.text != "" {
 		c.log.Error("Kubernetes is away; the node goes on with what it knows", "server", c.transport.server(), "error", last.text, "status", last.code)
 	}
-	c.up, c.since = up, now
+	if up != c.up {
+		c.up, c.since = up, now
+	}
 }
 
 // synced notes that all objects of the kind are known.

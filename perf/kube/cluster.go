@@ -143,7 +143,7 @@ func (c *Cluster) start(ctx context.Context, cfg ClusterConfig) (err error) {
 		}
 		c.Nodes = append(c.Nodes, n)
 	}
-	if err := c.route(cfg.Control.Host); err != nil {
+	if err := c.route(cfg.Control.Host, cfg.KubeProxy); err != nil {
 		return err
 	}
 	if err := c.serveNames(); err != nil {
@@ -182,8 +182,9 @@ func (c *Cluster) controlHost() (*lab.Host, netip.Addr, error) {
 	return h, address, err
 }
 
-// route lets everybody on the segment reach the pods by way of their nodes.
-func (c *Cluster) route(control *lab.Host) error {
+// route lets everybody on the segment reach the pods by way of their nodes, and nodes
+// with kube-proxy send to ClusterIPs: for its sake alone there has to be a route.
+func (c *Cluster) route(control *lab.Host, proxied bool) error {
 	hosts := []*lab.Host{control, c.Rack.Client.Host}
 	for _, n := range slices.Concat(c.Rack.Balancers, c.Rack.Backends) {
 		hosts = append(hosts, n.Host)
@@ -199,6 +200,13 @@ func (c *Cluster) route(control *lab.Host) error {
 			if err := errors.Join(h.AddRoute(n.Pods4, n.Host.IPv4), h.AddRoute(n.Pods6, n.Host.IPv6)); err != nil {
 				return err
 			}
+		}
+		if !proxied {
+			continue
+		}
+		segment := c.Rack.Segment()
+		if err := errors.Join(n.Host.AddRoute(Services4, segment.Addr4(controlHostNumber)), n.Host.AddRoute(Services6, segment.Addr6(controlHostNumber))); err != nil {
+			return err
 		}
 	}
 	return nil

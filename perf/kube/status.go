@@ -51,7 +51,16 @@ func describe(s core.PodStatus) string {
 
 // write merges a status into the pod's object.
 func (w *worker) write(ctx context.Context, pod *core.Pod, status core.PodStatus) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": w.uid}, "status": status})
+	// What has no value any more is to go.
+	fields := map[string]any{"reason": nil, "message": nil}
+	data, err := json.Marshal(status)
+	if err == nil {
+		err = json.Unmarshal(data, &fields)
+	}
+	if err != nil {
+		return err
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{"uid": w.uid}, "status": fields})
 	if err != nil {
 		return err
 	}
