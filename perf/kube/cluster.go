@@ -232,6 +232,22 @@ func (c *Cluster) PodHost(namespace, name string) (*lab.Host, error) {
 	return w.host()
 }
 
+// PodProcess is the number of the first process of a pod's first container.
+func (c *Cluster) PodProcess(namespace, name string) (int, error) {
+	w := c.worker(namespace, name)
+	if w == nil {
+		return 0, fmt.Errorf("no pod %s/%s runs", namespace, name)
+	}
+	p := w.allContainers()[0].running()
+	if p == nil {
+		return 0, fmt.Errorf("pod %s/%s has no process", namespace, name)
+	}
+	if p.first != nil {
+		return p.first.Pid, nil
+	}
+	return p.Pid(), nil
+}
+
 // Crash kills the processes of a pod at once, as a failure does: its node starts
 // them again, as the pod's restart policy says.
 func (c *Cluster) Crash(namespace, name string) error {

@@ -18,6 +18,7 @@ type load struct {
 	mu       sync.Mutex
 	answers  int
 	byServer map[string]int
+	failed   int // requests
 	errs     []error
 	done     chan struct{}
 }
@@ -59,6 +60,7 @@ func (l *load) add(began time.Time, t *traffic.Tally) {
 	for name, n := range t.ByServer {
 		l.byServer[name] += n
 	}
+	l.failed += t.Requests - t.Answers
 	if err := t.Err(); err != nil {
 		const clock = "15:04:05.000"
 		l.errs = append(l.errs, fmt.Errorf("from %s to %s: %w", began.Format(clock), time.Now().Format(clock), err))
@@ -84,6 +86,14 @@ func (l *load) goOn(n int) {
 		}
 		return ""
 	})
+}
+
+// count ends it and returns how many requests were answered, how many were not, and
+// why.
+func (l *load) count() (answers, failed int, err error) {
+	l.stop()
+	<-l.done
+	return l.answers, l.failed, errors.Join(l.errs...)
 }
 
 // end ends it and demands that no request has failed. It returns who answered how

@@ -104,13 +104,23 @@ func (d *doctor) xdp(n *nic) {
 func (d *doctor) program(n *nic, attached *netlink.LinkXdp, native bool) {
 	const generic = 2 // XDP_ATTACHED_SKB
 	name := "unknown"
-	if p, err := ebpf.NewProgramFromID(ebpf.ProgramID(attached.ProgId)); err == nil {
+	p, err := ebpf.NewProgramFromID(ebpf.ProgramID(attached.ProgId))
+	if err == nil {
 		if info, err := p.Info(); err == nil {
 			name = info.Name
 		}
 		p.Close()
 	}
+	// A container of the DaemonSet may not look at programs by their numbers. A node
+	// that forwards has its own one attached, which leaves no room for another.
+	hidden := errors.Is(err, unix.EPERM)
+	if hidden && d.Node != nil {
+		name = programName
+	}
 	switch {
+	case hidden && d.Node == nil:
+		d.add(Finding{Status: Warning, Check: "xdp_program", Subject: n.Name, Found: fmt.Sprintf("an XDP program is attached (number %d), and only root with CAP_SYS_ADMIN can see which: the node cannot attach its own where there is another", attached.ProgId),
+			Advice: "look at it on the machine itself", Command: fmt.Sprintf("bpftool prog show id %d", attached.ProgId)})
 	case name != programName:
 		d.add(Finding{Status: Error, Check: "xdp_program", Subject: n.Name, Found: fmt.Sprintf("another XDP program is attached: %s (number %d); the node cannot attach its own", name, attached.ProgId),
 			Advice: "stop what attached it, or take it off", Command: "ip link set dev " + n.Name + " xdp off"})
