@@ -333,6 +333,22 @@ func TestSocketOfTheEnvironment(t *testing.T) {
 	}
 }
 
+// TestConfigurationOfTheEnvironment asserts that FAIRLEAD_CONFIG is the default, and
+// that a flag stands before it.
+func TestConfigurationOfTheEnvironment(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("FAIRLEAD_CONFIG", filepath.Join(dir, "environment.toml"))
+	for _, c := range []struct {
+		name string
+		args []string
+	}{{"environment.toml", nil}, {"flag.toml", []string{"--config", filepath.Join(dir, "flag.toml")}}} {
+		r := fairlead(t, dir, append([]string{"check"}, c.args...)...)
+		if want := "fairlead: read configuration: open " + filepath.Join(dir, c.name) + ": no such file or directory\n"; r.code != 1 || r.stderr != want {
+			t.Errorf("exit status %d: %q, want %q", r.code, r.stderr, want)
+		}
+	}
+}
+
 // TestReferenceOfCommands asserts that docs/cli.md is made of the commands as
 // they are, and that it has every exit status.
 func TestReferenceOfCommands(t *testing.T) {

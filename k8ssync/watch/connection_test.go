@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 
 	"fairlead/k8ssync/kube"
 )
@@ -47,6 +48,21 @@ func TestServerThatDiesAndComesBack(t *testing.T) {
 		if !strings.Contains(log.String(), line) {
 			t.Errorf("not logged: %s\n%s", line, log)
 		}
+	}
+}
+
+func TestServerThatWasNeverReached(t *testing.T) {
+	c, log := connect(t, &rest.Config{Host: "https://127.0.0.1:1"})
+	follow(t, c, Services(false))
+	follow(t, c, Nodes())
+	const line = "Kubernetes is away; the node goes on with what it knows"
+	until(t, "it is logged", func() bool { return strings.Contains(log.String(), line) })
+	until(t, "both kinds are away", func() bool {
+		s := c.Status()
+		return !s.Connected && s.Error != "" && s.Kinds[0].State == Away && s.Kinds[1].State == Away
+	})
+	if n := strings.Count(log.String(), line); n != 1 {
+		t.Errorf("it is logged %d times:\n%s", n, log)
 	}
 }
 

@@ -29,7 +29,7 @@ func TestDaemonSet(t *testing.T) {
 	t.Parallel()
 	w := balancerNodes(t)
 	shipped := w.install()
-	w.rolledOut()
+	w.nodesRolledOut()
 	w.must(w.api.Apply(w.ctx, "{apiVersion: fairlead.io/v1alpha1, kind: AddressPool, metadata: {name: rack}, spec: {addresses: [198.18.0.101-198.18.0.180, 2001:db8::65-2001:db8::b4]}}"))
 	w.namespace(shop)
 	w.deploy(deployment(shop, "web", 3))
@@ -133,7 +133,7 @@ func (w *world) updateNodes(vips []netip.Addr, direct netip.Addr) {
 	}
 	talk := w.talk(direct, 10)
 	w.kubectl("-n", "fairlead-system", "rollout", "restart", "daemonset/fairlead")
-	w.rolledOut()
+	w.nodesRolledOut()
 	// With the VIP kept, a connection goes on wherever its packets arrive.
 	talk.await(20)
 	talk.stop()
@@ -196,7 +196,7 @@ func (w *world) deleteOwner(vips []netip.Addr, direct netip.Addr) {
 	talk.await(20)
 	talk.stop()
 	w.untilAsked(3, append(vips, direct)...)
-	w.rolledOut()
+	w.nodesRolledOut()
 }
 
 // killOwner: all processes of a pod are killed. The others own its VIPs when they

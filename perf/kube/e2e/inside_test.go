@@ -105,8 +105,8 @@ func (w *world) inPod(node string, args ...string) (string, error) {
 	return w.api.Kubectl(w.ctx, append([]string{"-n", "fairlead-system", "exec", pod.Name, "--", "fairlead"}, args...)...)
 }
 
-// rolledOut waits until all pods of Fairlead are ready.
-func (w *world) rolledOut() {
+// nodesRolledOut waits until all pods of Fairlead are ready.
+func (w *world) nodesRolledOut() {
 	w.t.Helper()
 	for _, name := range []string{"fairlead", "fairlead-backend"} {
 		out, err := w.api.Kubectl(w.ctx, "-n", "fairlead-system", "rollout", "status", "daemonset/"+name, "--timeout=120s")

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 
 	"fairlead/controlplane/api"
 )
@@ -44,6 +45,34 @@ func TestAnotherProgram(t *testing.T) {
 	got := find(t, examine(Subjects{Config: parse(t, eth0)}, real), "xdp_program")
 	want := Finding{Error, "xdp_program", "eth0", fmt.Sprintf("another XDP program is attached: somebody (number %d); the node cannot attach its own", id),
 		"stop what attached it, or take it off", "ip link set dev eth0 xdp off"}
+	if got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// TestHiddenProgram looks at XDP programs with the rights of a container, which may
+// not find them by their numbers.
+func TestHiddenProgram(t *testing.T) {
+	enter(t)
+	p := attach(t, veth(t, "eth0", 1500, 1).Attrs().Index, programName, link.XDPDriverMode)
+	info, err := p.Info()
+	must(t, err)
+	id, _ := info.ID()
+	config := parse(t, eth0)
+
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var all, some [2]unix.CapUserData
+	must(t, unix.Capget(&header, &all[0]))
+	some = all
+	some[0].Effective &^= 1 << unix.CAP_SYS_ADMIN
+	must(t, unix.Capset(&header, &some[0])) // of this thread, which is locked
+	defer func() { must(t, unix.Capset(&header, &all[0])) }()
+
+	compare(t, examine(Subjects{Config: config, Node: &api.Summary{}}, real), []string{"xdp_program"},
+		"ok xdp_program eth0: the node's XDP program is attached, in the driver (native)")
+	got := find(t, examine(Subjects{Config: config}, real), "xdp_program")
+	want := Finding{Warning, "xdp_program", "eth0", fmt.Sprintf("an XDP program is attached (number %d), and only root with CAP_SYS_ADMIN can see which: the node cannot attach its own where there is another", id),
+		"look at it on the machine itself", fmt.Sprintf("bpftool prog show id %d", id)}
 	if got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
