@@ -196,6 +196,13 @@ func (w *world) deleteOwner(vips []netip.Addr, direct netip.Addr) {
 	talk.await(20)
 	talk.stop()
 	w.untilAsked(3, append(vips, direct)...)
+	w.until("another pod is ready on "+owner.Name, func() string {
+		now := w.fairleadPods()[owner.Name]
+		if s := now.Status.ContainerStatuses; now.UID == pod.UID || len(s) == 0 || !s[0].Ready {
+			return fmt.Sprint(now.UID, s)
+		}
+		return ""
+	})
 	w.nodesRolledOut()
 }
 
