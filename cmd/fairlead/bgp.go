@@ -32,7 +32,7 @@ stand.`,
 	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		var s api.BGP
-		if err := askOne(node, http.MethodGet, "/v1/bgp", &s); err != nil {
+		if err := node.ask(http.MethodGet, "/v1/bgp", nil, &s); err != nil {
 			return err
 		}
 		if err := out.Write(os.Stdout, s, func(w io.Writer) error { return writePeers(w, out, &s, time.Now()) }); err != nil {
@@ -46,17 +46,6 @@ stand.`,
 		return nil
 	}
 	return c
-}
-
-// askOne asks for one answer.
-func askOne(node *nodeFlags, method, path string, out any) error {
-	client, err := node.client()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := askContext(askWithin)
-	defer cancel()
-	return client.Call(ctx, method, path, nil, nil, out)
 }
 
 func writePeers(w io.Writer, o *output.Options, s *api.BGP, now time.Time) error {
@@ -98,7 +87,7 @@ func newBGPRoutes() *cobra.Command {
 	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
 		var s api.Announcements
-		if err := askOne(node, http.MethodGet, "/v1/announcements", &s); err != nil {
+		if err := node.ask(http.MethodGet, "/v1/announcements", nil, &s); err != nil {
 			return err
 		}
 		return out.Write(os.Stdout, s, func(w io.Writer) error { return writeRoutes(w, out, &s) })

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"net/url"
 	"os"
 	"os/signal"
 	"syscall"
@@ -9,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fairlead/cmd/fairlead/internal/output"
 	"fairlead/controlplane/api"
 )
 
@@ -88,4 +91,39 @@ func askContext(within time.Duration) (context.Context, context.CancelFunc) {
 // interruptible is for what goes on until it is interrupted.
 func interruptible() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+}
+
+// within calls f with a client of the node, and bounds how long it takes.
+func (f *nodeFlags) within(most time.Duration, call func(context.Context, *api.Client) error) error {
+	client, err := f.client()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := askContext(most)
+	defer cancel()
+	return call(ctx, client)
+}
+
+// ask sends a request whose answer comes at once.
+func (f *nodeFlags) ask(method, path string, q url.Values, answer any) error {
+	return f.within(askWithin, func(ctx context.Context, c *api.Client) error {
+		return c.Call(ctx, method, path, q, nil, answer)
+	})
+}
+
+// answer asks the node one thing, and writes what it says: text is for people.
+func answer[T any](node *nodeFlags, most time.Duration, out *output.Options, call func(*api.Client, context.Context) (*T, error), text func(io.Writer, *T) error) error {
+	_, err := answered(node, most, out, call, text)
+	return err
+}
+
+// answered is answer for those whose exit status depends on what the node says.
+func answered[T any](node *nodeFlags, most time.Duration, out *output.Options, call func(*api.Client, context.Context) (*T, error), text func(io.Writer, *T) error) (said *T, err error) {
+	err = node.within(most, func(ctx context.Context, c *api.Client) error {
+		if said, err = call(c, ctx); err != nil {
+			return err
+		}
+		return out.Write(os.Stdout, said, func(w io.Writer) error { return text(w, said) })
+	})
+	return said, err
 }

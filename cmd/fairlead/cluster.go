@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -48,17 +48,9 @@ wide, WIRE is which versions of messages between nodes it reads.`,
 	}
 	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		m, err := client.ClusterMembers(ctx)
-		if err != nil {
-			return err
-		}
-		return out.Write(os.Stdout, m, func(w io.Writer) error { return writeMembers(w, out, m.Members, time.Now()) })
+		return answer(node, askWithin, out, (*api.Client).ClusterMembers, func(w io.Writer, m *api.ClusterMembers) error {
+			return writeMembers(w, out, m.Members, time.Now())
+		})
 	}
 	return c
 }
@@ -114,23 +106,13 @@ The exit status is 1 when something fails.`,
 	}
 	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
+		s, err := answered(node, askWithin, out, (*api.Client).ClusterStatus, func(w io.Writer, s *api.ClusterStatus) error {
+			return writeClusterStatus(w, out, s, time.Now())
+		})
+		if err == nil && s.Health == api.HealthFailing {
+			err = exitWith(exitFailed, nil)
 		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		s, err := client.ClusterStatus(ctx)
-		if err != nil {
-			return err
-		}
-		if err := out.Write(os.Stdout, s, func(w io.Writer) error { return writeClusterStatus(w, out, s, time.Now()) }); err != nil {
-			return err
-		}
-		if s.Health == api.HealthFailing {
-			return exitWith(exitFailed, nil)
-		}
-		return nil
+		return err
 	}
 	return c
 }
@@ -199,23 +181,16 @@ The exit status is 1 when something differs.`,
 	}
 	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
+		diff := func(c *api.Client, ctx context.Context) (*api.ClusterDiff, error) {
+			return c.ClusterDiff(ctx, strings.Join(args, ""))
 		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		d, err := client.ClusterDiff(ctx, strings.Join(args, ""))
-		if err != nil {
-			return err
+		d, err := answered(node, askWithin, out, diff, func(w io.Writer, d *api.ClusterDiff) error {
+			return writeClusterDiff(w, out, d)
+		})
+		if err == nil && !d.Same {
+			err = exitWith(exitFailed, nil)
 		}
-		if err := out.Write(os.Stdout, d, func(w io.Writer) error { return writeClusterDiff(w, out, d) }); err != nil {
-			return err
-		}
-		if !d.Same {
-			return exitWith(exitFailed, nil)
-		}
-		return nil
+		return err
 	}
 	return c
 }

@@ -82,17 +82,9 @@ to read with. Between two rotations there is one key. Keys themselves are never 
 	}
 	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		k, err := client.ClusterKeys(ctx)
-		if err != nil {
-			return err
-		}
-		return out.Write(os.Stdout, k, func(w io.Writer) error { return writeKeys(w, out, k) })
+		return answer(node, askWithin, out, (*api.Client).ClusterKeys, func(w io.Writer, k *api.ClusterKeys) error {
+			return writeKeys(w, out, k)
+		})
 	}
 	return c
 }
@@ -127,23 +119,13 @@ The exit status is 1 when a member that lives does not have the key yet.`,
 	}
 	node, out := nodeFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
+		r, err := answered(node, rotateWithin, out, (*api.Client).RotateClusterKey, func(w io.Writer, r *api.ClusterKeyRotation) error {
+			return writeRotation(w, out, r)
+		})
+		if err == nil && !r.Complete {
+			err = exitWith(exitFailed, nil)
 		}
-		ctx, cancel := askContext(rotateWithin)
-		defer cancel()
-		r, err := client.RotateClusterKey(ctx)
-		if err != nil {
-			return err
-		}
-		if err := out.Write(os.Stdout, r, func(w io.Writer) error { return writeRotation(w, out, r) }); err != nil {
-			return err
-		}
-		if !r.Complete {
-			return exitWith(exitFailed, nil)
-		}
-		return nil
+		return err
 	}
 	return c
 }

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,17 +32,10 @@ from its state directory.`,
 	reason := c.Flags().String("reason", "", "why, for people")
 	node, out := nodeFlag(c), output.Flags(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
+		revoke := func(c *api.Client, ctx context.Context) (*api.RevokedKey, error) {
+			return c.RevokeMember(ctx, args[0], *reason)
 		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		k, err := client.RevokeMember(ctx, args[0], *reason)
-		if err != nil {
-			return err
-		}
-		return out.Write(os.Stdout, k, func(w io.Writer) error {
+		return answer(node, askWithin, out, revoke, func(w io.Writer, k *api.RevokedKey) error {
 			_, err := fmt.Fprintf(w, "key %s of %s is revoked\n", k.Fingerprint, k.Node)
 			return err
 		})
@@ -58,17 +51,9 @@ func newClusterRevoked() *cobra.Command {
 	}
 	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		k, err := client.RevokedKeys(ctx)
-		if err != nil {
-			return err
-		}
-		return out.Write(os.Stdout, k, func(w io.Writer) error { return writeRevoked(w, out, k.Keys, time.Now()) })
+		return answer(node, askWithin, out, (*api.Client).RevokedKeys, func(w io.Writer, k *api.RevokedKeys) error {
+			return writeRevoked(w, out, k.Keys, time.Now())
+		})
 	}
 	return c
 }
@@ -91,17 +76,8 @@ revoked" lists it, or by the node when one key of that is revoked.`,
 	}
 	node, out := nodeFlag(c), output.Flags(c)
 	c.RunE = func(_ *cobra.Command, args []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		k, err := client.RestoreKey(ctx, args[0])
-		if err != nil {
-			return err
-		}
-		return out.Write(os.Stdout, k, func(w io.Writer) error {
+		restore := func(c *api.Client, ctx context.Context) (*api.RevokedKey, error) { return c.RestoreKey(ctx, args[0]) }
+		return answer(node, askWithin, out, restore, func(w io.Writer, k *api.RevokedKey) error {
 			_, err := fmt.Fprintf(w, "key %s of %s is taken again\n", k.Fingerprint, k.Node)
 			return err
 		})

@@ -219,17 +219,6 @@ func newConfirm() *cobra.Command {
 	return c
 }
 
-// ask sends a request whose answer comes at once.
-func (f *nodeFlags) ask(method, path string, q url.Values, answer any) error {
-	client, err := f.client()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := askContext(askWithin)
-	defer cancel()
-	return client.Call(ctx, method, path, q, nil, answer)
-}
-
 // listRefusal lists what is wrong with a document as check does.
 func listRefusal(name string, err error, out io.Writer) error {
 	answer, is := errors.AsType[*api.Error](err)

@@ -36,7 +36,7 @@ A member that does not run is drained when it comes back.`,
 			return drainMember(node, out, args[0], true, *wait, *within)
 		}
 		var s api.DrainState
-		if err := askOne(node, http.MethodPost, "/v1/drain", &s); err != nil {
+		if err := node.ask(http.MethodPost, "/v1/drain", nil, &s); err != nil {
 			return err
 		}
 		if *wait {
@@ -63,7 +63,7 @@ func newDrainStatus() *cobra.Command {
 			return showMemberDrain(node, out, args[0])
 		}
 		var s api.DrainState
-		if err := askOne(node, http.MethodGet, "/v1/drain", &s); err != nil {
+		if err := node.ask(http.MethodGet, "/v1/drain", nil, &s); err != nil {
 			return err
 		}
 		return out.Write(os.Stdout, s, func(w io.Writer) error { return writeDrain(w, &s) })
@@ -124,7 +124,7 @@ func newUndrain() *cobra.Command {
 			return drainMember(node, out, args[0], false, false, 0)
 		}
 		var s api.DrainState
-		if err := askOne(node, http.MethodPost, "/v1/undrain", &s); err != nil {
+		if err := node.ask(http.MethodPost, "/v1/undrain", nil, &s); err != nil {
 			return err
 		}
 		return out.Write(os.Stdout, s, func(w io.Writer) error { return writeDrain(w, &s) })

@@ -32,17 +32,8 @@ func drainMember(node *nodeFlags, out *output.Options, member string, drained, w
 }
 
 func showMemberDrain(node *nodeFlags, out *output.Options, member string) error {
-	client, err := node.client()
-	if err != nil {
-		return err
-	}
-	ctx, cancel := askContext(askWithin)
-	defer cancel()
-	d, err := client.MemberDrain(ctx, member)
-	if err != nil {
-		return err
-	}
-	return out.Write(os.Stdout, d, func(w io.Writer) error { return writeMemberDrain(w, d) })
+	ask := func(c *api.Client, ctx context.Context) (*api.MemberDrain, error) { return c.MemberDrain(ctx, member) }
+	return answer(node, askWithin, out, ask, writeMemberDrain)
 }
 
 // awaitMember asks until a member is drained, and leaves what it says last in d.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -43,23 +44,13 @@ The exit status is 1 when the node is not connected.`,
 	}
 	node, out := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
+		s, err := answered(node, askWithin, out, (*api.Client).KubernetesStatus, func(w io.Writer, s *api.KubernetesStatus) error {
+			return writeKubernetesStatus(w, out, s, time.Now())
+		})
+		if err == nil && s.State != api.KubernetesConnected {
+			err = exitWith(exitFailed, nil)
 		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		s, err := client.KubernetesStatus(ctx)
-		if err != nil {
-			return err
-		}
-		if err := out.Write(os.Stdout, s, func(w io.Writer) error { return writeKubernetesStatus(w, out, s, time.Now()) }); err != nil {
-			return err
-		}
-		if s.State != api.KubernetesConnected {
-			return exitWith(exitFailed, nil)
-		}
-		return nil
+		return err
 	}
 	return c
 }
@@ -170,14 +161,10 @@ Events and conditions tell of, too.`,
 			query.Set("namespace", namespace)
 			query.Set("name", name)
 		}
-		client, err := node.client()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := askContext(listWithin)
-		defer cancel()
-		return output.List(out, os.Stdout, "objects", kubernetesTable(out), kubernetesRow, func(add func(*api.KubernetesObject) error) error {
-			return client.KubernetesObjects(ctx, query, add)
+		return node.within(listWithin, func(ctx context.Context, client *api.Client) error {
+			return output.List(out, os.Stdout, "objects", kubernetesTable(out), kubernetesRow, func(add func(*api.KubernetesObject) error) error {
+				return client.KubernetesObjects(ctx, query, add)
+			})
 		})
 	}
 	return c

@@ -1,9 +1,9 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -41,22 +41,13 @@ starts again. The data process writes no log of its own.`,
 		case *length < 0 || *length > maxLogLevelTime:
 			return usageError("--for %v is out of range; it must be 0s to 24h", *length)
 		}
-		client, err := node.client()
-		if err != nil {
-			return err
+		level := func(c *api.Client, ctx context.Context) (*api.LogLevel, error) {
+			if len(args) == 0 {
+				return c.LogLevel(ctx)
+			}
+			return c.SetLogLevel(ctx, args[0], *length)
 		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		var l *api.LogLevel
-		if len(args) == 0 {
-			l, err = client.LogLevel(ctx)
-		} else {
-			l, err = client.SetLogLevel(ctx, args[0], *length)
-		}
-		if err != nil {
-			return err
-		}
-		return out.Write(os.Stdout, l, func(w io.Writer) error { return writeLogLevel(w, l) })
+		return answer(node, askWithin, out, level, writeLogLevel)
 	}
 	return c
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/url"
@@ -26,10 +27,8 @@ no traffic.`,
 	}
 	node, options, problems := memberFlag(c), output.Flags(c), problemsFlag(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		return listProblems(node, *problems, func(client *api.Client, query url.Values) error {
-			ctx, cancel := askContext(askWithin)
-			defer cancel()
-			return writeNeighbors(os.Stdout, options, time.Now(), func(f func(*api.Neighbor) error) error { return client.Neighbors(ctx, query, f) })
+		return node.within(askWithin, func(ctx context.Context, client *api.Client) error {
+			return writeNeighbors(os.Stdout, options, time.Now(), func(f func(*api.Neighbor) error) error { return client.Neighbors(ctx, problems.query(), f) })
 		})
 	}
 	return c
@@ -46,10 +45,8 @@ addresses spread over them by weight, and leave one that does not answer.`,
 	}
 	node, options, problems := memberFlag(c), output.Flags(c), problemsFlag(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		return listProblems(node, *problems, func(client *api.Client, query url.Values) error {
-			ctx, cancel := askContext(askWithin)
-			defer cancel()
-			return writeWays(os.Stdout, options, func(f func(*api.Route) error) error { return client.Routes(ctx, query, f) })
+		return node.within(askWithin, func(ctx context.Context, client *api.Client) error {
+			return writeWays(os.Stdout, options, func(f func(*api.Route) error) error { return client.Routes(ctx, problems.query(), f) })
 		})
 	}
 	return c
@@ -63,33 +60,28 @@ func newAddresses() *cobra.Command {
 	}
 	node, options := memberFlag(c), output.Flags(c)
 	c.RunE = func(*cobra.Command, []string) error {
-		client, err := node.client()
-		if err != nil {
-			return err
-		}
-		ctx, cancel := askContext(askWithin)
-		defer cancel()
-		return writeAddresses(os.Stdout, options, time.Now(), func(f func(*api.Address) error) error { return client.Addresses(ctx, nil, f) })
+		return node.within(askWithin, func(ctx context.Context, client *api.Client) error {
+			return writeAddresses(os.Stdout, options, time.Now(), func(f func(*api.Address) error) error { return client.Addresses(ctx, nil, f) })
+		})
 	}
 	return c
 }
 
+// problemsOnly says whether a list is of what is wrong, and not of everything.
+type problemsOnly bool
+
 // problemsFlag adds --problems.
-func problemsFlag(c *cobra.Command) *bool {
-	return c.Flags().Bool("problems", false, "only those with a problem")
+func problemsFlag(c *cobra.Command) *problemsOnly {
+	p := new(bool)
+	c.Flags().BoolVar(p, "problems", false, "only those with a problem")
+	return (*problemsOnly)(p)
 }
 
-// listProblems asks a node for a list, or for what is wrong in it.
-func listProblems(node *nodeFlags, problems bool, list func(*api.Client, url.Values) error) error {
-	client, err := node.client()
-	if err != nil {
-		return err
+func (p *problemsOnly) query() url.Values {
+	if !*p {
+		return url.Values{}
 	}
-	query := url.Values{}
-	if problems {
-		query.Set("problems", "true")
-	}
-	return list(client, query)
+	return url.Values{"problems": {"true"}}
 }
 
 // trouble is what is wrong, and what to do about it.
