@@ -4,8 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -29,17 +27,8 @@ import (
 // when it is followed by another process.
 func TestNodeThatWrites(t *testing.T) {
 	cp := kubelab.ForTest(t, kubelab.Config{})
-	for _, file := range []string{"addresspools", "addressreservations"} {
-		text, err := os.ReadFile(filepath.Join("../configs/kubernetes/crds", file+".yaml"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cp.Apply(t.Context(), string(text)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := cp.Kubectl(t.Context(), "wait", "--for=condition=Established", "--timeout=60s", "crd/"+file+".fairlead.io"); err != nil {
-			t.Fatal(err)
-		}
+	if err := cp.InstallCRDs(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	if err := cp.Apply(t.Context(), `
 apiVersion: v1

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -34,28 +33,10 @@ import (
 var plane *kubelab.ControlPlane
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var err error
-		if plane, err = kubelab.Start(context.Background(), kubelab.Config{}); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		code := m.Run()
-		if code != 0 {
-			fmt.Fprintln(os.Stderr, plane.Logs())
-		}
-		if err := plane.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		if code == 0 {
-			if err := goleak.Find(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-		}
-		return code
-	}())
+	os.Exit(kubelab.Main(m, kubelab.Config{}, func(c *kubelab.ControlPlane) error {
+		plane = c
+		return nil
+	}))
 }
 
 // memory is a sink that keeps what it is given.

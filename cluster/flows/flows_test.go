@@ -259,8 +259,8 @@ func TestBaseWaits(t *testing.T) {
 	r.paths["a"].happens(f)
 	r.has("c", f)
 	rounds := func() (n uint64) { return r.rooms["a"].core.stats.rounds.Load() }
-	for began := rounds(); rounds() < began+3; time.Sleep(time.Millisecond) {
-	}
+	began := rounds()
+	eventually(t, "three more rounds", func() bool { return rounds() >= began+3 })
 	for name, p := range r.paths {
 		if b := p.base(); b.Phase != Prepare {
 			t.Fatalf("%s has %+v, though c's data path has not taken in what it was told", name, b)

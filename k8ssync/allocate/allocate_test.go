@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -43,17 +41,8 @@ type world struct {
 func TestAPI(t *testing.T) {
 	cp := kubelab.ForTest(t, kubelab.Config{})
 	testNoCRDs(t, cp.REST())
-	for _, file := range []string{"addresspools", "addressreservations"} {
-		text, err := os.ReadFile(filepath.Join("../../configs/kubernetes/crds", file+".yaml"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cp.Apply(t.Context(), string(text)); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := cp.Kubectl(t.Context(), "wait", "--for=condition=Established", "--timeout=60s", "crd/"+file+".fairlead.io"); err != nil {
-			t.Fatal(err)
-		}
+	if err := cp.InstallCRDs(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	w := &world{config: cp.REST()}
 	var err error

@@ -178,13 +178,14 @@ func TestLeaderThatRenewsKeepsTheLease(t *testing.T) {
 		}
 		return l.ResourceVersion
 	}
-	for last, renewals := version(), 0; renewals < 15; {
+	last, renewals := version(), 0
+	eventually(t, "a renews fifteen times", func() bool {
 		if now := version(); now != last {
 			last = now
 			renewals++
 		}
-		time.Sleep(20 * time.Millisecond)
-	}
+		return renewals >= 15
+	})
 	if s.times("a") != 1 || s.times("b") != 0 {
 		t.Errorf("a led %d times, b %d", s.times("a"), s.times("b"))
 	}

@@ -95,8 +95,9 @@ func TestSetup(t *testing.T) {
 	}
 
 	apply(shipped(t, "rbac.yaml"))
-	apply(shipped(t, "crds/addresspools.yaml"))
-	apply(shipped(t, "crds/addressreservations.yaml"))
+	if err := control.InstallCRDs(ctx); err != nil {
+		t.Fatal(err)
+	}
 	settings.Gateway = false
 	for {
 		got = levels(examine(settings))

@@ -3,7 +3,6 @@ package watch
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -13,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,28 +27,10 @@ import (
 var plane *kube.ControlPlane
 
 func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var err error
-		if plane, err = kube.Start(context.Background(), kube.Config{}); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		code := m.Run()
-		if code != 0 {
-			fmt.Fprintln(os.Stderr, plane.Logs())
-		}
-		if err := plane.Close(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		if code == 0 {
-			if err := goleak.Find(); err != nil {
-				fmt.Fprintln(os.Stderr, err)
-				return 1
-			}
-		}
-		return code
-	}())
+	os.Exit(kube.Main(m, kube.Config{}, func(c *kube.ControlPlane) error {
+		plane = c
+		return nil
+	}))
 }
 
 // admin writes what the tests are about.

@@ -162,7 +162,7 @@ func TestThousandServices(t *testing.T) {
 		return n
 	}
 	r.eventually("all are served", func() bool {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) // a list of all is no small request
 		return count(func(s *corev1.Service) bool { return status(s, "fairlead.io/Programmed") == metav1.ConditionTrue }) == services
 	})
 	t.Logf("%d Services: created in %s, served after %s, %d requests, %d of them writes, %d Events", services, created.Round(time.Millisecond),
@@ -174,7 +174,7 @@ func TestThousandServices(t *testing.T) {
 	began, all, writes = time.Now(), r.nodes[0].faults.all.Load(), r.nodes[0].faults.writes.Load()
 	each(func(i int) { r.delete(name(i)) })
 	r.eventually("all have gone", func() bool {
-		time.Sleep(200 * time.Millisecond)
+		time.Sleep(200 * time.Millisecond) // likewise
 		return count(func(*corev1.Service) bool { return true }) == 0
 	})
 	t.Logf("%d Services: gone after %s, %d requests, %d of them writes", services, time.Since(began).Round(time.Millisecond), r.nodes[0].faults.all.Load()-all, r.nodes[0].faults.writes.Load()-writes)

@@ -1,9 +1,9 @@
 package writer_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -139,13 +139,15 @@ func TestProgrammedIsTrue(t *testing.T) {
 	says := func(status metav1.ConditionStatus, reason, message string) {
 		t.Helper()
 		last := metav1.Condition{}
-		deadline := time.Now().Add(30 * time.Second)
-		for last = condition(r.get("web"), writer.ConditionProgrammed); last.Status != status || last.Reason != reason || last.Message != message; last = condition(r.get("web"), writer.ConditionProgrammed) {
-			if time.Now().After(deadline) {
-				t.Fatalf("it says %s, %s, %q; expected %s, %s, %q", last.Status, last.Reason, last.Message, status, reason, message)
+		defer func() {
+			if t.Failed() {
+				t.Logf("it says %s, %s, %q", last.Status, last.Reason, last.Message)
 			}
-			time.Sleep(20 * time.Millisecond)
-		}
+		}()
+		r.eventually(fmt.Sprintf("it says %s, %s, %q", status, reason, message), func() bool {
+			last = condition(r.get("web"), writer.ConditionProgrammed)
+			return last.Status == status && last.Reason == reason && last.Message == message
+		})
 	}
 	says(metav1.ConditionTrue, "Programmed", "Programmed on 3 of 3 nodes")
 

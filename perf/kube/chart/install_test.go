@@ -3,7 +3,6 @@ package chart
 import (
 	"context"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -14,16 +13,6 @@ import (
 )
 
 var yamlBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
-
-// gatewayCRDs are the definitions of the Gateway API, from its module.
-func gatewayCRDs(t *testing.T) string {
-	t.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "standard")
-}
 
 // TestInstall has a real API server take everything that is shipped: the manifests,
 // and what the chart makes of them, installed, upgraded and uninstalled.
@@ -48,7 +37,9 @@ func TestInstall(t *testing.T) {
 		return path
 	}
 
-	kubectl("apply", "--server-side", "-f", gatewayCRDs(t))
+	if err := control.InstallGatewayAPI(ctx); err != nil {
+		t.Fatal(err)
+	}
 	kubectl("apply", "--server-side", "-f", abs(manifests+"/namespace.yaml"))
 	kubectl("apply", "--server-side", "-f", abs(manifests+"/crds"))
 	kubectl("wait", "--for=condition=Established", "crd/addresspools.fairlead.io", "crd/addressreservations.fairlead.io", "--timeout=30s")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io/fs"
 	"maps"
 	"net"
 	"net/netip"
@@ -22,7 +21,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
-	manifests "fairlead/configs/kubernetes"
 	"fairlead/controlplane/api"
 	"fairlead/dataplane/reason"
 	"fairlead/k8ssync/v1alpha1"
@@ -104,7 +102,7 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 	w.ours, err = v1alpha1.NewClient(w.api.REST())
 	w.must(err)
 	w.namespace("fairlead-system")
-	w.installCRDs()
+	w.must(w.api.InstallCRDs(w.ctx))
 	if cfg.pinned {
 		w.mountPins()
 	}
@@ -145,19 +143,6 @@ func startWorld(t *testing.T, cfg worldConfig) *world {
 	w := newWorld(t, cfg)
 	w.start()
 	return w
-}
-
-// installCRDs makes our kinds known to the API server.
-func (w *world) installCRDs() {
-	w.t.Helper()
-	entries, err := fs.Glob(manifests.FS, "crds/*.yaml")
-	w.must(err)
-	for _, name := range entries {
-		data, err := fs.ReadFile(manifests.FS, name)
-		w.must(err)
-		w.must(w.api.Apply(w.ctx, string(data)))
-	}
-	w.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
 }
 
 // mountPins makes a place where XDP programs outlive control processes.

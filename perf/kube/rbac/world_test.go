@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -57,13 +56,10 @@ func newWorld(t *testing.T) *world {
 	})
 	w.way, err = w.control.NewProxy(w.rack.Balancers[0].Host, "127.0.0.1:0")
 	w.must(err)
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "sigs.k8s.io/gateway-api").Output()
-	w.must(err)
-	w.kubectl("apply", "--server-side", "-f", filepath.Join(strings.TrimSpace(string(dir)), "config", "crd", "standard"))
-	for _, name := range []string{"namespace.yaml", "crds/addresspools.yaml", "crds/addressreservations.yaml", "policy.yaml"} {
-		w.apply(w.shipped(name))
-	}
-	w.kubectl("wait", "--for=condition=Established", "crd", "--all", "--timeout=60s")
+	w.must(w.control.InstallGatewayAPI(w.ctx))
+	w.apply(w.shipped("namespace.yaml"))
+	w.apply(w.shipped("policy.yaml"))
+	w.must(w.control.InstallCRDs(w.ctx))
 	return w
 }
 
