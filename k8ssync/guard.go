@@ -2,6 +2,9 @@ package k8ssync
 
 import (
 	"context"
+	"errors"
+	"maps"
+	"slices"
 	"time"
 
 	"fairlead/controlplane/model"
@@ -160,15 +163,15 @@ func (s *Sync) confirmHeld(ctx context.Context) error {
 			return nil
 		case <-ticker.C:
 		}
-		due, conflict := s.heldDue()
-		if !due {
+		due := s.heldDue()
+		if len(due) == 0 {
 			continue
 		}
 		there, err := s.named(ctx)
 		if err != nil {
 			continue // while the API server is away, everything stays
 		}
-		s.release(there, conflict)
+		s.release(due, there)
 	}
 }
 
@@ -206,36 +209,45 @@ func (s *Sync) copied(key kube.Key) (there bool) {
 	return there
 }
 
-// heldDue reports whether something is to be let go of, and whether that is because
-// it stands in the way of another group.
-func (s *Sync) heldDue() (due, conflict bool) {
+// heldDue are the objects to let go of: all when their time has come, before that
+// those which have what a refused group wants.
+func (s *Sync) heldDue() (due []kube.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.held == nil {
-		return false, false
+		return nil
 	}
-	return len(s.refused) > 0 || s.now().Sub(s.held.since) >= s.holdFor, len(s.refused) > 0
+	if s.now().Sub(s.held.since) >= s.holdFor {
+		return slices.Collect(maps.Keys(s.held.keys))
+	}
+	for _, r := range s.refused {
+		if clash, is := errors.AsType[*model.ClashError](r.Why); is {
+			if key, of := KeyOfGroup(clash.Rival); of && s.held.keys[key] {
+				due = append(due, key)
+			}
+		}
+	}
+	return due
 }
 
-// release lets go of what is held but for objects that the API server has just
+// release lets go of objects that are held, but for those that the API server has just
 // named: the copies will have these in a moment.
-func (s *Sync) release(named map[kube.Key]bool, conflict bool) {
+func (s *Sync) release(due []kube.Key, named map[kube.Key]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.held == nil {
-		return
-	}
 	gone := 0
-	for key := range s.held.keys {
+	for _, key := range due {
+		if s.held == nil || !s.held.keys[key] {
+			continue // it is there again, or was due twice
+		}
 		if named[key] && !s.copied(key) {
 			continue
 		}
 		gone++
-		delete(s.held.keys, key)
+		s.unhold(key)
 		s.dirty.mark(key, change{at: s.now()})
 	}
-	s.log.Warn("what forgotten objects wanted is given up", "groups", gone, "in_the_way", conflict)
-	if len(s.held.keys) == 0 {
-		s.held = nil
+	if gone > 0 {
+		s.log.Warn("what forgotten objects wanted is given up", "objects", gone)
 	}
 }

@@ -3,6 +3,7 @@ package k8ssync
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,7 @@ import (
 	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 
+	"fairlead/controlplane/model"
 	kubelab "fairlead/perf/kube"
 )
 
@@ -103,8 +105,16 @@ func TestWhatIsHeldGivesWay(t *testing.T) {
 	if len(s.Status().Held) != 3 {
 		t.Fatalf("status %+v", s.Status())
 	}
-	sink.with(func() { sink.refuse[w.group("web")] = errBroken })
+	// What is refused for another reason says nothing about them.
+	sink.with(func() { sink.refuse[w.group("broken")] = errBroken })
+	w.web("broken", 2)
+	w.until("refused", func() bool { return len(s.Status().Refused) == 1 })
+	clash := &model.ClashError{Rival: w.group("b") + "/tcp-80/198.18.0.1", Message: "b has it"}
+	sink.with(func() { sink.refuse[w.group("web")] = clash })
 	w.web("web", 1)
-	w.until("given up", func() bool { return len(s.Status().Held) == 0 })
-	w.until("removed", func() bool { return len(sink.Groups()) == 0 })
+	w.until("given up", func() bool { return len(s.Status().Held) == 2 })
+	w.until("removed", func() bool { return len(sink.Groups()) == 2 })
+	if got := sink.Groups(); slices.Contains(got, w.group("b")) {
+		t.Errorf("what is in the way is still in force: %v", got)
+	}
 }

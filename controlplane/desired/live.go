@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -92,7 +93,8 @@ func combine(declared *model.State, groups []*liveGroup) (t *total, clashes map[
 				if clashes == nil {
 					clashes = map[int]error{}
 				}
-				clashes[i] = fmt.Errorf("VIP %s is to be treated otherwise than %q wants", v.Address, groups[t.vipOf[at-t.vips]].Name)
+				rival := groups[t.vipOf[at-t.vips]].Name
+				clashes[i] = &model.ClashError{Rival: rival, Message: fmt.Sprintf("VIP %s is to be treated otherwise than %q wants", v.Address, rival)}
 			}
 		}
 		for range g.Services {
@@ -154,8 +156,11 @@ func (t *total) findings(groups []*liveGroup) (map[int]error, error) {
 		if at < 0 {
 			return nil, e
 		}
-		if found[at] == nil {
-			found[at] = fmt.Errorf("%s", e.Message)
+		if found[at] != nil {
+			continue
+		}
+		if found[at] = errors.New(e.Message); e.Rival != "" {
+			found[at] = &model.ClashError{Rival: e.Rival, Message: e.Message}
 		}
 	}
 	return found, nil

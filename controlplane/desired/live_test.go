@@ -99,6 +99,16 @@ func TestLiveRefused(t *testing.T) {
 		"vip2":    `VIP 198.18.0.5 is to be treated otherwise than "vip1" wants`,
 	})
 	r.wantServices("own own2 g v1")
+	// Who has what they want can be told.
+	rivals := map[string]string{}
+	for name, why := range r.Live(liveSource).Refused() {
+		if clash, is := errors.AsType[*model.ClashError](why); is {
+			rivals[name] = clash.Rival
+		}
+	}
+	if want := map[string]string{"port": "own", "vip2": "vip1"}; !maps.Equal(rivals, want) {
+		t.Errorf("in the way are %v, want %v", rivals, want)
+	}
 
 	// A change for the worse leaves what was.
 	r.change([]model.Group{group("good", service("g", 1, "g"), pool("g", 7))}, []string{"port", "name", "snat", "nothing", "vip2"},

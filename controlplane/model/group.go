@@ -9,3 +9,12 @@ type Group struct {
 	Services []Service
 	Pools    []Pool
 }
+
+// ClashError is why a group is refused: another one, or an operator, has what it wants.
+type ClashError struct {
+	Rival   string // the name of the service or group that has it
+	Message string // complete
+}
+
+// Error gives the message.
+func (e *ClashError) Error() string { return e.Message }

@@ -53,6 +53,7 @@ type Error struct {
 	Sub     int    // pool: index of the backend; otherwise -1
 	Field   string // name of the field as the configuration file has it, "timeouts.udp" for a nested one
 	Message string // complete without the path: it names the object
+	Rival   string // the service that has what this one wants; "": there is none
 }
 
 // Path is where the field is, such as service[2].port, pool[0].backend[3].weight

@@ -331,6 +331,7 @@ func (v *validator) claims() {
 			}
 			v.report(KindService, second, -1, "port", "service %q: %s %s %s already %s to service %q", services[second].Name,
 				b.VIP, b.Protocol, portsText(shared), verb, services[first].Name)
+			v.errs[len(v.errs)-1].Rival = services[first].Name
 		}
 		if !same || b.Ports.Last > a.Ports.Last {
 			holder = i
