@@ -258,5 +258,5 @@ func (c *container) exec(ctx context.Context, command []string, in io.Reader, ou
 // command is a process of a pod that sees the machine's file system.
 func (c *container) command(command []string, environment *environment) *exec.Cmd {
 	name := hostname(c.worker.object(), c.worker.kubelet.node)
-	return c.program(append([]string{"run", "-hostname", name, "--"}, command...), environment)
+	return c.program(append([]string{"run", "-hostname", name, "-resolver", c.worker.resolverPath(), "--"}, command...), environment)
 }

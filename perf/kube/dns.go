@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"sync"
 
@@ -125,4 +126,16 @@ func (w *worker) resolver(pod *core.Pod) string {
 		return "" // that of the machine is not for the lab
 	}
 	return fmt.Sprintf("search %s.svc.%s svc.%[2]s %[2]s\nnameserver %[3]s\noptions ndots:5\n", pod.Namespace, clusterDomain, w.kubelet.node.cluster.Address().Addr())
+}
+
+// resolverPath is where the file /etc/resolv.conf is of a pod's containers that see
+// the machine's file system.
+func (w *worker) resolverPath() string { return w.path("resolv.conf") }
+
+// writeResolver makes that file; the machine's own is not for the lab.
+func (w *worker) writeResolver(pod *core.Pod) error {
+	if err := os.MkdirAll(w.path(), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(w.resolverPath(), []byte(w.resolver(pod)), 0o644)
 }

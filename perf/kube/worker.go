@@ -144,9 +144,13 @@ func (w *worker) begin(containers *sync.WaitGroup) {
 	})
 }
 
-// prepare makes what the containers need that have file systems of their own, and
-// says whether they are to start. What the volumes are made of may come later.
+// prepare makes what the containers need, above all those that have file systems of
+// their own, and says whether they are to start. What the volumes are made of may come later.
 func (w *worker) prepare(pod *core.Pod, all []*container) bool {
+	if err := w.writeResolver(pod); err != nil {
+		w.fail(err)
+		return false
+	}
 	if !slices.ContainsFunc(all, func(c *container) bool { return c.image.Root != nil }) {
 		return true
 	}

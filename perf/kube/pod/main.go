@@ -1,6 +1,6 @@
 // Command pod is what runs in the pods of the lab.
 //
-//	pod run -hostname NAME -- COMMAND [ARG...]
+//	pod run -hostname NAME [-resolver FILE] -- COMMAND [ARG...]
 //	pod contain -spec FILE -- COMMAND [ARG...]
 //	pod enter -spec FILE -pid PID -- COMMAND [ARG...]
 //	pod serve [-http :8080] [-udp :8053] [-stream :8007] [-linger 0s]
@@ -8,7 +8,7 @@
 //	pod look [PATH...]
 //
 // run becomes COMMAND with a host name of its own, in the file system of this
-// machine. contain runs COMMAND in a container, and enter runs it in the container
+// machine, but for /etc/resolv.conf. contain runs COMMAND in a container, and enter runs it in the container
 // of a process (perf/kube/runtime). serve is a server for the clients of
 // perf/lab/traffic: it answers with its pod's name. pause waits for SIGTERM. look
 // prints, as JSON, who it is, what it may do, and what it finds at paths.
@@ -22,6 +22,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	goruntime "runtime"
 	"syscall"
 
@@ -74,6 +75,7 @@ func program(args []string) error {
 func run(args []string) error {
 	flags := flag.NewFlagSet("run", flag.ContinueOnError)
 	hostname := flags.String("hostname", "", "the pod's host name")
+	resolver := flags.String("resolver", "", "the file that is to be /etc/resolv.conf")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -85,10 +87,10 @@ func run(args []string) error {
 	if err != nil {
 		return err
 	}
+	// Name and file belong to namespaces of this thread, which is the one that
+	// becomes the command.
+	goruntime.LockOSThread()
 	if *hostname != "" {
-		// The name belongs to a namespace of this thread, which is the one that
-		// becomes the command.
-		goruntime.LockOSThread()
 		if err := unix.Unshare(unix.CLONE_NEWUTS); err != nil {
 			return fmt.Errorf("a host name of its own: %w", err)
 		}
@@ -96,7 +98,28 @@ func run(args []string) error {
 			return fmt.Errorf("host name %s: %w", *hostname, err)
 		}
 	}
+	if *resolver != "" {
+		if err := resolve(*resolver); err != nil {
+			return fmt.Errorf("names of the cluster: %w", err)
+		}
+	}
 	return fmt.Errorf("%s: %w", path, unix.Exec(path, command, os.Environ()))
+}
+
+// resolve has this thread alone find a file in place of /etc/resolv.conf.
+func resolve(file string) error {
+	const well = "/etc/resolv.conf"
+	at, err := filepath.EvalSymlinks(well)
+	if err != nil {
+		return err
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	return unix.Mount(file, at, "", unix.MS_BIND, "")
 }
 
 // contain runs a command in a container, its own or that of a process, and ends as
