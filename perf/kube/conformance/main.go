@@ -103,6 +103,9 @@ func print(results []result) (failed bool) {
 			bad++
 		}
 		fmt.Printf("%-5s %7.1f s  %s\n", r.outcome, r.took.Seconds(), r.name)
+		if r.requests > 0 {
+			fmt.Printf("      %d of %d requests failed during rolling updates\n", r.lost, r.requests)
+		}
 		if r.why != "" {
 			fmt.Printf("      %s\n", r.why)
 		}

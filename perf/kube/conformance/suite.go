@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -28,6 +30,8 @@ type result struct {
 	outcome outcome
 	took    time.Duration
 	why     string // of a failure or of skipping
+	// requests and lost are what a test of rolling updates has counted; 0: it is none.
+	requests, lost int
 }
 
 // runSuite runs Kubernetes' tests on the client's host: what they ask a VIP for
@@ -82,6 +86,8 @@ func ginkgoResults(data []byte) ([]result, error) {
 			State                   string
 			RunTime                 time.Duration
 			Failure                 struct{ Message string }
+
+			CapturedGinkgoWriterOutput string
 		}
 	}
 	if err := json.Unmarshal(data, &suites); err != nil {
@@ -106,8 +112,19 @@ func ginkgoResults(data []byte) ([]result, error) {
 				one.outcome = skip
 			}
 			one.why, _, _ = strings.Cut(r.Failure.Message, "\n")
+			one.requests = counted(r.CapturedGinkgoWriterOutput, "Load Balancer total HTTP requests")
+			one.lost = counted(r.CapturedGinkgoWriterOutput, "Network errors") + counted(r.CapturedGinkgoWriterOutput, "HTTP errors")
 			all = append(all, one)
 		}
 	}
 	return all, nil
+}
+
+// counted is the sum of what a test has told of something, as "what: 12".
+func counted(log, what string) (sum int) {
+	for _, m := range regexp.MustCompile(regexp.QuoteMeta(what)+`: (\d+)`).FindAllStringSubmatch(log, -1) {
+		n, _ := strconv.Atoi(m[1]) // digits, and few
+		sum += n
+	}
+	return sum
 }
