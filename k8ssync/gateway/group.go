@@ -81,14 +81,7 @@ func (p *Plan) addAttached(group *model.Group, g *gateway, a *attached, family c
 				Gone:         g.options.Gone,
 				DrainTimeout: translate.DrainTimeout(g.options, g.options.Method, l.protocol),
 			}
-			if idle := g.options.IdleTimeout; idle != 0 {
-				switch l.protocol {
-				case model.TCP:
-					svc.Timeouts.TCPEstablished = idle
-				case model.UDP:
-					svc.Timeouts.UDP, svc.Timeouts.UDPStream = idle, idle
-				}
-			}
+			translate.SetIdleTimeout(&svc, g.options.IdleTimeout)
 			if svc.Gone == "" {
 				svc.Gone = model.GoneReset
 			}

@@ -1,14 +1,11 @@
 package ledger
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
 	"strings"
-
-	"fairlead/k8ssync/kube"
 )
 
 // Assign has an object hold what it is to have, as far as that can be. What it held
@@ -40,65 +37,92 @@ func (d *decision) refuse(reason Reason, format string, args ...any) {
 // settle decides on one family as far as that needs no search in pools: by what the
 // object holds, and by the address that it asks for.
 func (d *decision) settle(f Family) {
-	r := d.request
-	held, ok, lost := d.held(r, f, d.byKey[r.Key])
-	keep := func() {
+	held, ok, lost := d.held(d.request, f, d.byKey[d.request.Key])
+	switch asked, asks := d.asked(f); {
+	case d.request.Options.Hold:
 		if ok {
-			d.chosen[f] = held
-			if !slices.Contains(r.Held, held) {
-				d.fresh = append(d.fresh, f) // its status does not say so yet
-			}
+			d.keep(f, held)
+		}
+	case asks:
+		d.settleAsked(f, asked, held, ok)
+	case ok:
+		d.settleHeld(f, held)
+	default:
+		if lost != nil {
+			d.refusals = append(d.refusals, *lost)
+		}
+		d.settleKept(f)
+	}
+}
+
+// asked is the address of a family that the object asks for.
+func (d *decision) asked(f Family) (netip.Addr, bool) {
+	for _, a := range d.request.Options.Addresses {
+		if FamilyOf(a) == f {
+			return a, true
 		}
 	}
-	if r.Options.Hold {
-		keep()
+	return netip.Addr{}, false
+}
+
+// keep has the object stay where it is.
+func (d *decision) keep(f Family, held netip.Addr) {
+	d.chosen[f] = held
+	if !slices.Contains(d.request.Held, held) {
+		d.fresh = append(d.fresh, f) // its status does not say so yet
+	}
+}
+
+// take has it get an address that it does not hold.
+func (d *decision) take(f Family, a netip.Addr) {
+	d.chosen[f] = a
+	d.fresh = append(d.fresh, f)
+}
+
+// settleAsked is settle for an object that asks for an address. If it cannot have it,
+// it stays where it is, if it is anywhere (holds).
+func (d *decision) settleAsked(f Family, asked, held netip.Addr, holds bool) {
+	if holds && asked == held {
+		d.warnOfHeld(held)
+		d.keep(f, held)
 		return
 	}
-	for _, asked := range r.Options.Addresses {
-		if FamilyOf(asked) != f {
-			continue
-		}
-		if ok && asked == held {
-			d.warnOfHeld(held)
-			keep()
-			return
-		}
-		if refusal := d.obtainable(asked, r); refusal != nil {
-			d.refusals = append(d.refusals, *refusal)
-			keep()
-			return
-		}
-		d.chosen[f] = asked
-		d.fresh = append(d.fresh, f)
-		if ok {
-			d.instead[f] = held
+	if refusal := d.obtainable(asked, d.request); refusal != nil {
+		d.refusals = append(d.refusals, *refusal)
+		if holds {
+			d.keep(f, held)
 		}
 		return
 	}
-	if ok {
-		p := d.named()
-		if p == nil || d.poolOf(held) == nil || p.lists(held) {
-			d.warnOfHeld(held)
-			keep()
-			return
-		}
-		// It asks for another pool. If that has nothing for it, it stays where it is.
+	d.take(f, asked)
+	if holds {
 		d.instead[f] = held
-		if moved, ok := d.movedTo(p, f); ok {
-			d.chosen[f] = moved
-			d.fresh = append(d.fresh, f)
-		} else {
-			d.missing = append(d.missing, f)
-		}
+	}
+}
+
+// settleHeld is settle for an object that holds an address and asks for none.
+func (d *decision) settleHeld(f Family, held netip.Addr) {
+	p := d.named()
+	if p == nil || d.poolOf(held) == nil || p.lists(held) {
+		d.warnOfHeld(held)
+		d.keep(f, held)
 		return
 	}
-	if lost != nil {
-		d.refusals = append(d.refusals, *lost)
+	// It asks for another pool. If that has nothing for it, it stays where it is.
+	d.instead[f] = held
+	if moved, ok := d.movedTo(p, f); ok {
+		d.take(f, moved)
+		return
 	}
-	for _, a := range slices.SortedFunc(maps.Keys(d.kept[r.Key]), netip.Addr.Compare) {
-		if FamilyOf(a) == f && d.obtainable(a, r) == nil {
-			d.chosen[f] = a
-			d.fresh = append(d.fresh, f)
+	d.missing = append(d.missing, f)
+}
+
+// settleKept is settle for an object that holds nothing: an address may be reserved
+// for it.
+func (d *decision) settleKept(f Family) {
+	for _, a := range slices.SortedFunc(maps.Keys(d.kept[d.request.Key]), netip.Addr.Compare) {
+		if FamilyOf(a) == f && d.obtainable(a, d.request) == nil {
+			d.take(f, a)
 			return
 		}
 	}
@@ -150,119 +174,6 @@ func (d *decision) movedTo(p *pool, f Family) (netip.Addr, bool) {
 		}
 	}
 	return netip.Addr{}, false
-}
-
-// taken is why an object cannot hold an address beside its other holders; nil if it
-// can.
-func (l *Ledger) taken(a netip.Addr, r *Request) *Refusal {
-	e := l.entries[a]
-	if e == nil {
-		return nil
-	}
-	mine := r.holder()
-	for _, key := range slices.SortedFunc(maps.Keys(e.holders), kube.Key.Compare) {
-		if key == r.Key {
-			continue
-		}
-		if refusal := conflict(a, mine, e.holders[key]); refusal != nil {
-			return refusal
-		}
-	}
-	return nil
-}
-
-// conflict is why two objects cannot share an address; nil if they can.
-func conflict(a netip.Addr, mine, other Holder) *Refusal {
-	refusal := func(reason Reason, format string, args ...any) *Refusal {
-		return &Refusal{reason, fmt.Sprintf("%s is held by %s", a, other.Key) + fmt.Sprintf(format, args...)}
-	}
-	switch {
-	case mine.SharingKey == "" && other.SharingKey == "":
-		return refusal(AddressTaken, "")
-	case mine.SharingKey == "":
-		return refusal(AddressTaken, ", which shares it by a sharing key; this %s has none", mine.Key.Kind)
-	case other.SharingKey == "":
-		return refusal(AddressTaken, ", which does not share it")
-	case mine.SharingKey != other.SharingKey:
-		return refusal(SharingKeyMismatch, ", which shares it by another sharing key")
-	case !mine.sharesWith(other.Key.Namespace):
-		return refusal(SharingNamespaceMismatch, ", and this %s does not share addresses with namespace %q", mine.Key.Kind, other.Key.Namespace)
-	case !other.sharesWith(mine.Key.Namespace):
-		return refusal(SharingNamespaceMismatch, ", which does not share addresses with namespace %q", mine.Key.Namespace)
-	}
-	for _, p := range mine.Ports {
-		if slices.Contains(other.Ports, p) {
-			return refusal(PortCollision, ", which serves %s port %d, too", p.Protocol, p.Port)
-		}
-	}
-	return nil
-}
-
-func (h Holder) sharesWith(namespace string) bool {
-	return h.Key.Namespace == namespace || slices.Contains(h.SharingNamespaces, namespace) || slices.Contains(h.SharingNamespaces, "*")
-}
-
-// holder is the object as a holder.
-func (r *Request) holder() Holder {
-	return Holder{
-		Key: r.Key, UID: r.UID,
-		SharingKey: r.Options.SharingKey, SharingNamespaces: r.Options.SharingNamespace,
-		Ports: r.Ports, Retain: r.Options.Retain,
-	}
-}
-
-// obtainable is why an object cannot have an address that it does not hold.
-func (l *Ledger) obtainable(a netip.Addr, r *Request) *Refusal {
-	refusal := func(reason Reason, format string, args ...any) *Refusal {
-		return &Refusal{reason, fmt.Sprintf(format, args...)}
-	}
-	p := l.poolOf(a)
-	if name := r.Options.Pool; name != "" {
-		named := l.pool(name)
-		switch {
-		case named == nil:
-			return refusal(NoSuchPool, "there is no address pool %q", name)
-		case !inSpans(named.listed, a):
-			return refusal(AddressNotInPool, "%s is not in pool %q", a, name)
-		case !inSpans(named.owned, a):
-			return refusal(AddressNotInPool, "%s is in pool %q, which lists it as well as pool %q, and is before it", a, l.ownerOf(a).Name, name)
-		}
-	}
-	if owner := l.ownerOf(a); p == nil && owner != nil {
-		return refusal(AddressNotInPool, "%s is not given out of pool %q, which avoids .0 and .255", a, owner.Name)
-	}
-	if p == nil {
-		return refusal(AddressNotInPool, "%s is in no address pool", a)
-	}
-	if why := p.mismatch(r); why != "" {
-		return refusal(SelectorMismatch, "%s is in pool %q: %s", a, p.Name, why)
-	}
-	e := l.entries[a]
-	if e == nil {
-		return nil
-	}
-	if len(e.holders) == 0 {
-		if e.forKey != nil && *e.forKey == r.Key {
-			return nil
-		}
-		return l.reserved(a, e)
-	}
-	return l.taken(a, r)
-}
-
-func (l *Ledger) reserved(a netip.Addr, e *entry) *Refusal {
-	if e.forKey == nil {
-		return &Refusal{AddressReserved, fmt.Sprintf("%s is reserved, for nobody", a)}
-	}
-	return &Refusal{AddressReserved, fmt.Sprintf("%s is reserved for %s", a, *e.forKey)}
-}
-
-func (l *Ledger) pool(name string) *pool {
-	i, found := slices.BinarySearchFunc(l.pools, name, func(p *pool, name string) int { return cmp.Compare(p.Name, name) })
-	if !found {
-		return nil
-	}
-	return l.pools[i]
 }
 
 // named is the pool that the object asks for; nil if it names none, or one that is
@@ -319,8 +230,7 @@ func (d *decision) choose() {
 			d.refusals = append(d.refusals, *refusal)
 			continue
 		}
-		d.chosen[f] = a
-		d.fresh = append(d.fresh, f)
+		d.take(f, a)
 		if r.One {
 			d.refusals = d.refusals[:len(d.refusals)-i] // of the families before it
 			return
@@ -339,8 +249,7 @@ func (d *decision) takeAll(pools []*pool, families []Family) bool {
 		found[i] = a
 	}
 	for i, f := range families {
-		d.chosen[f] = found[i]
-		d.fresh = append(d.fresh, f)
+		d.take(f, found[i])
 	}
 	return true
 }
@@ -375,49 +284,6 @@ func plural(what string, n int) string {
 		return what
 	}
 	return what + "s"
-}
-
-// eligible are the pools that the object may get addresses out of, as they are
-// tried; at least one, or why there is none.
-func (d *decision) eligible() ([]*pool, *Refusal) {
-	r := d.request
-	if r.Options.Pool != "" {
-		p := d.named()
-		if p == nil {
-			return nil, &Refusal{NoSuchPool, fmt.Sprintf("there is no address pool %q", r.Options.Pool)}
-		}
-		if why := p.mismatch(r); why != "" {
-			return nil, &Refusal{SelectorMismatch, fmt.Sprintf("pool %q is not for this %s: %s", p.Name, r.Key.Kind, why)}
-		}
-		return []*pool{p}, nil
-	}
-	if len(d.pools) == 0 {
-		return nil, &Refusal{NoPool, "there are no address pools"}
-	}
-	var pools []*pool
-	var why []string
-	automatic := false
-	for _, p := range d.preferred {
-		switch {
-		case !p.AutoAssign:
-		case p.mismatch(r) != "":
-			automatic = true
-			why = append(why, fmt.Sprintf("%q: %s", p.Name, p.mismatch(r)))
-		default:
-			pools = append(pools, p)
-		}
-	}
-	switch {
-	case len(pools) > 0:
-		return pools, nil
-	case !automatic:
-		return nil, &Refusal{NotAutoAssigned, "no address pool is assigned from automatically (autoAssign); name one"}
-	}
-	const most = 5
-	if more := len(why) - most; more > 0 {
-		why = append(why[:most], fmt.Sprintf("and %d more", more))
-	}
-	return nil, &Refusal{SelectorMismatch, fmt.Sprintf("no address pool is for this %s: %s", r.Key.Kind, strings.Join(why, "; "))}
 }
 
 // end has the object hold what was chosen.

@@ -22,17 +22,21 @@ func (t *translation) service(name string, vip netip.Addr, port servedPort, pool
 	if s.Gone == "" {
 		s.Gone = model.GoneReset
 	}
-	if d := t.Options.IdleTimeout; d > 0 {
-		switch port.protocol {
-		case model.TCP:
-			s.Timeouts.TCPEstablished = d
-		case model.UDP:
-			s.Timeouts.UDP, s.Timeouts.UDPStream = d, d
-		case model.SCTP:
-			s.Timeouts.SCTP = d
-		}
-	}
+	SetIdleTimeout(&s, t.Options.IdleTimeout)
 	return s
+}
+
+// SetIdleTimeout has a service's flows end after so long without a packet. 0 leaves
+// the node's defaults.
+func SetIdleTimeout(s *model.Service, d time.Duration) {
+	switch s.Protocol {
+	case model.TCP:
+		s.Timeouts.TCPEstablished = d
+	case model.UDP:
+		s.Timeouts.UDP, s.Timeouts.UDPStream = d, d
+	case model.SCTP:
+		s.Timeouts.SCTP = d
+	}
 }
 
 // DrainTimeout is how long flows outlive that their backend is removed. A pod that is
