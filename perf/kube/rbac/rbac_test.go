@@ -176,6 +176,9 @@ func (w *world) options(shipped []setup.Rule) {
 	w.run("pod_weights = true\ngateway = false\n")
 	w.apply(fmt.Sprintf(services, "weighted", 80, "LoadBalancer", class))
 	w.assigned("weighted")
+	w.measures(`fairlead_kubernetes_writer 1`, `fairlead_kubernetes_unserved 0`, `fairlead_kubernetes_unprogrammed 0`,
+		`fairlead_kubernetes_pool_addresses{family="ipv4",pool="p",state="assigned"} 1`, `fairlead_kubernetes_pool_addresses{family="ipv4",pool="p",state="free"} 15`,
+		`fairlead_kubernetes_pool_addresses{family="ipv6",pool="p",state="assigned"} 1`, `fairlead_kubernetes_pool_addresses{family="ipv4",pool="q",state="free"} 256`)
 	w.kubectl("delete", "service/weighted")
 	w.stop()
 	requests := w.asked()[before:]

@@ -3,8 +3,12 @@ package rbac
 import (
 	"context"
 	"fmt"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -179,6 +183,41 @@ func (w *world) run(options string) {
 	w.must(err)
 	w.node, err = rig.Start(w.ctx, binary, w.dir, lb.Host, c.Text())
 	w.must(err)
+}
+
+// measures waits until a scrape of the node has some lines.
+func (w *world) measures(lines ...string) {
+	w.t.Helper()
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", w.node.Socket)
+	}}
+	defer transport.CloseIdleConnections()
+	client := &http.Client{Transport: transport}
+	scrape := func() (string, error) {
+		request, err := http.NewRequestWithContext(w.ctx, http.MethodGet, "http://node/metrics", nil)
+		if err != nil {
+			return "", err
+		}
+		answer, err := client.Do(request)
+		if err != nil {
+			return "", err
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		return string(text), err
+	}
+	for {
+		text, err := scrape()
+		missing := slices.DeleteFunc(slices.Clone(lines), func(l string) bool { return strings.Contains(text, "\n"+l+"\n") })
+		if err == nil && len(missing) == 0 {
+			return
+		}
+		select {
+		case <-w.ctx.Done():
+			w.t.Fatalf("a scrape lacks %q: %v", missing, err)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
 }
 
 // stop ends the node in good order.
