@@ -238,7 +238,10 @@ func (c *Cluster) PodProcess(namespace, name string) (int, error) {
 	if w == nil {
 		return 0, fmt.Errorf("no pod %s/%s runs", namespace, name)
 	}
-	p := w.allContainers()[0].running()
+	w.mu.Lock()
+	one := w.containers[0]
+	w.mu.Unlock()
+	p := one.running()
 	if p == nil {
 		return 0, fmt.Errorf("pod %s/%s has no process", namespace, name)
 	}

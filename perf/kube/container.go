@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strconv"
 	"sync"
 	"syscall"
@@ -56,7 +57,7 @@ func (c *container) run() {
 			return
 		}
 		code := c.attend(process)
-		if policy := c.worker.object().Spec.RestartPolicy; policy == core.RestartPolicyNever || policy == core.RestartPolicyOnFailure && code == 0 {
+		if c.over(code) {
 			return
 		}
 		if wait > 0 {
@@ -70,6 +71,25 @@ func (c *container) run() {
 		wait = min(max(2*wait, firstPause), longPause)
 		c.set(func(s *core.ContainerStatus) { s.RestartCount++ })
 	}
+}
+
+// over reports whether the container is not started again after it has ended.
+func (c *container) over(code int32) bool {
+	policy := c.worker.object().Spec.RestartPolicy
+	return policy == core.RestartPolicyNever || code == 0 && (c.initial() || policy == core.RestartPolicyOnFailure)
+}
+
+// initial reports whether it is an init container.
+func (c *container) initial() bool {
+	c.worker.mu.Lock()
+	defer c.worker.mu.Unlock()
+	return slices.Contains(c.worker.initial, c)
+}
+
+// succeeded reports whether it has ended well.
+func (c *container) succeeded() bool {
+	over := c.current().State.Terminated
+	return over != nil && over.ExitCode == 0
 }
 
 // start starts the process once.

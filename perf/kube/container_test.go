@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,11 @@ spec:
   dnsPolicy: ClusterFirstWithHostNet
   nodeName: b1
   securityContext: {supplementalGroups: [77]}
+  initContainers:
+  - name: before
+    image: lab/look:1
+    command: [pod, look, /run/shared]
+    volumeMounts: [{name: shared, mountPath: /run/shared}]
   containers:
   - name: main
     image: lab/look:1
@@ -161,6 +167,21 @@ func TestContainers(t *testing.T) {
 		}
 		if got := s.Paths["/"].Names; !slices.Equal(got, []string{"bin", "dev", "etc", "proc", "sys", "tmp"}) {
 			t.Errorf("its root has %v", got)
+		}
+	})
+	t.Run("init container", func(t *testing.T) {
+		pod, err := c.Client().CoreV1().Pods("default").Get(ctx, "restricted", meta.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		before, main := pod.Status.InitContainerStatuses[0].State.Terminated, pod.Status.ContainerStatuses[0].State.Running
+		if before == nil || before.ExitCode != 0 || main == nil || main.StartedAt.Before(&before.FinishedAt) {
+			t.Errorf("the init container: %+v, and then %+v", before, main)
+		}
+		out, err := c.Kubectl(ctx, "logs", "restricted", "-c", "before")
+		var s seen
+		if err := errors.Join(err, json.Unmarshal([]byte(out), &s)); err != nil || !s.Paths["/run/shared"].Writable {
+			t.Errorf("what it has seen: %s, %v", out, err)
 		}
 	})
 	t.Run("files", func(t *testing.T) {

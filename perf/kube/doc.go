@@ -5,6 +5,8 @@
 //	client := kubernetes.NewForConfigOrDie(control.REST())
 //
 // The servers are built by perf/kube/build from the module perf/kube/servers;
-// no image and no container runtime is involved. All addresses come from the
+// nothing is pulled from a registry. Images are programs of this machine, whose
+// containers see its files, or have a file system, volumes and rights of their own as a
+// container runtime would make them (perf/kube/runtime). All addresses come from the
 // ranges kept for documentation and benchmarks. Root is needed, as for any lab.
 package kube

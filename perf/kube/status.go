@@ -74,7 +74,7 @@ func (w *worker) write(ctx context.Context, pod *core.Pod, status core.PodStatus
 // status is what is true of the pod now.
 func (w *worker) status(pod *core.Pod) core.PodStatus {
 	w.mu.Lock()
-	box, containers, trouble := w.box, w.containers, w.trouble
+	box, initial, containers, trouble := w.box, w.initial, w.containers, w.trouble
 	w.mu.Unlock()
 	host := w.kubelet.node.Host
 	s := core.PodStatus{
@@ -89,6 +89,15 @@ func (w *worker) status(pod *core.Pod) core.PodStatus {
 	}
 	var waiting, running, failed int
 	var unready []string
+	initialized := true
+	for _, c := range initial {
+		cs := c.current()
+		s.InitContainerStatuses = append(s.InitContainerStatuses, cs)
+		initialized = initialized && c.succeeded()
+		if over := cs.State.Terminated; over != nil && over.ExitCode != 0 && c.final(over) {
+			failed++
+		}
+	}
 	for _, c := range containers {
 		cs := c.current()
 		s.ContainerStatuses = append(s.ContainerStatuses, cs)
@@ -110,6 +119,8 @@ func (w *worker) status(pod *core.Pod) core.PodStatus {
 		}
 	}
 	switch {
+	case !initialized && failed > 0:
+		s.Phase = core.PodFailed
 	case len(containers) == 0 || waiting > 0:
 	case running > 0:
 		s.Phase = core.PodRunning
@@ -118,7 +129,7 @@ func (w *worker) status(pod *core.Pod) core.PodStatus {
 	default:
 		s.Phase = core.PodSucceeded
 	}
-	s.Conditions = conditions(pod, box != nil, len(containers) > 0 && len(unready) == 0, unready)
+	s.Conditions = conditions(pod, box != nil, initialized, len(containers) > 0 && len(unready) == 0, unready)
 	return s
 }
 
@@ -127,13 +138,12 @@ func (c *container) final(over *core.ContainerStateTerminated) bool {
 	if c.worker.terminating.Err() != nil {
 		return true
 	}
-	policy := c.worker.object().Spec.RestartPolicy
-	return policy == core.RestartPolicyNever || policy == core.RestartPolicyOnFailure && over.ExitCode == 0
+	return c.over(over.ExitCode)
 }
 
 // conditions are those that a kubelet owns. The time of one that has not changed
 // stays.
-func conditions(pod *core.Pod, network, ready bool, unready []string) []core.PodCondition {
+func conditions(pod *core.Pod, network, initialized, ready bool, unready []string) []core.PodCondition {
 	containersReady := condition(core.ContainersReady, ready, "ContainersNotReady", "not ready: "+strings.Join(unready, ", "))
 	podReady := containersReady
 	podReady.Type = core.PodReady
@@ -149,7 +159,7 @@ func conditions(pod *core.Pod, network, ready bool, unready []string) []core.Pod
 		}
 	}
 	all := []core.PodCondition{
-		condition(core.PodReadyToStartContainers, network, "", ""), condition(core.PodInitialized, true, "", ""), containersReady, podReady,
+		condition(core.PodReadyToStartContainers, network, "", ""), condition(core.PodInitialized, initialized, "ContainersNotInitialized", ""), containersReady, podReady,
 	}
 	for i := range all {
 		all[i].LastTransitionTime = meta.Now()

@@ -35,6 +35,7 @@ type worker struct {
 	mu         sync.Mutex
 	pod        *core.Pod // the latest
 	box        *sandbox
+	initial    []*container // init containers: one after the other, before the others
 	containers []*container
 	volumes    map[string]volume // by name; made before the containers start
 	trouble    error             // why nothing runs
@@ -127,16 +128,26 @@ func (w *worker) begin(containers *sync.WaitGroup) {
 		image, err := w.kubelet.node.cluster.images.find(spec.Image)
 		all = append(all, newContainer(w, spec, image, err))
 	}
-	if len(pod.Spec.InitContainers) > 0 {
-		w.fail(errors.New("the lab runs no init containers"))
-		all = nil
+	var before []*container
+	for i := range pod.Spec.InitContainers {
+		spec := &pod.Spec.InitContainers[i]
+		image, err := w.kubelet.node.cluster.images.find(spec.Image)
+		if err == nil && spec.RestartPolicy != nil {
+			err = errors.New("the lab has no sidecars")
+		}
+		before = append(before, newContainer(w, spec, image, err))
 	}
 	w.mu.Lock()
-	w.box, w.containers = box, all
+	w.box, w.initial, w.containers = box, before, all
 	w.mu.Unlock()
 	containers.Go(func() {
-		if !w.prepare(pod, all) {
+		if !w.prepare(pod, slices.Concat(before, all)) {
 			return
+		}
+		for _, c := range before {
+			if c.run(); !c.succeeded() {
+				return
+			}
 		}
 		for _, c := range all {
 			containers.Go(c.run)
@@ -249,10 +260,11 @@ func (w *worker) fail(err error) {
 	w.notice()
 }
 
+// allContainers are the init containers, and then the others.
 func (w *worker) allContainers() []*container {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.containers
+	return slices.Concat(w.initial, w.containers)
 }
 
 // host is the pod's network namespace.
