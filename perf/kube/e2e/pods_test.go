@@ -226,18 +226,39 @@ func (w *world) explained(namespace string, vip netip.Addr) {
 	w.t.Errorf("the explanation names no pod: %s", said)
 }
 
-// TestKubeProxy has real kube-proxy on the nodes: packets with the VIP kept, by l2 and
+// TestPods is what pods, and the real controllers that tell of them, can ask for, by
+// one node of Fairlead in a zone: see podPromises, and kubeProxy.
+func TestPods(t *testing.T) {
+	t.Parallel()
+	w := startWorld(t, worldConfig{
+		nodes: 3, kubeProxy: true, zones: []string{"a", "b", "b"}, options: "zone = \"a\"\npod_weights = true\n",
+	})
+	t.Run("promises", func(t *testing.T) {
+		for _, c := range podPromises {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				sub := w.in(t)
+				sub.namespace(c.name)
+				c.run(sub, c.name)
+			})
+		}
+	})
+	t.Run("kube-proxy", func(t *testing.T) { w.in(t).kubeProxy() })
+	// Answers are waited for from before there is a pod, and refused so long.
+	w.balance("service_not_found", "service_empty", "reply_rate_limited", "backend_gone", "flow_not_found", "tcp_not_syn", "next_hop_unresolved")
+}
+
+// kubeProxy has real kube-proxy on the nodes: packets with the VIP kept, by l2 and
 // tunnels, and packets to ports of nodes. With externalTrafficPolicy Local the client's
 // address is what pods see, and nodes without a ready pod get nothing.
-func TestKubeProxy(t *testing.T) {
-	t.Parallel()
-	w := startWorld(t, worldConfig{nodes: 3, kubeProxy: true})
+func (w *world) kubeProxy() {
+	w.t.Helper()
 	const ns = "proxy"
 	w.namespace(ns)
 	w.deploy(deployment(ns, "web", 2))
 	var vips []netip.Addr
 	for i := 1; i <= 5; i++ {
-		vips = append(vips, w.rack.VIP4(i))
+		vips = append(vips, w.rack.VIP4(70+i)) // others have the first ones of the pool
 	}
 	lb := w.rack.Balancers[0]
 	for _, b := range w.rack.Backends {
@@ -248,7 +269,7 @@ func TestKubeProxy(t *testing.T) {
 		name, via string
 		local     bool
 	}{{"l2", "l2", true}, {"ipip", "ipip", true}, {"gue", "gue", true}, {"cluster", "l2", false}, {"ports", "", false}} {
-		t.Run(c.name, func(t *testing.T) {
+		w.t.Run(c.name, func(t *testing.T) {
 			w := w.in(t)
 			s := selecting(ns, "web", webPort(), namePort())
 			s.Name = c.name
@@ -284,7 +305,6 @@ func TestKubeProxy(t *testing.T) {
 			w.remove(s)
 		})
 	}
-	w.balance("service_not_found", "service_empty", "backend_gone", "flow_not_found", "tcp_not_syn")
 }
 
 // nodesOf waits until the pods of a deployment are ready and returns the nodes that

@@ -46,6 +46,7 @@ type worldConfig struct {
 	clustered           bool                  // the nodes are one cluster of Fairlead
 	controllers         bool                  // kube-controller-manager runs, too
 	nodes               int                   // of Kubernetes, with real pods, in place of backends; 0: none
+	zones               []string              // that these nodes are in, in turn; empty: none
 	kubeProxy           bool                  // on these nodes
 	pinned              bool                  // XDP programs outlive the control process
 	options             string                // lines of [kubernetes]
@@ -90,7 +91,7 @@ func newWorld(t *testing.T, cfg worldConfig) *world {
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, cfg: cfg, dir: t.TempDir()}
 	if cfg.nodes > 0 {
-		w.pods = kube.ClusterForTest(t, kube.ClusterConfig{Balancers: cfg.balancers, Nodes: cfg.nodes, KubeProxy: cfg.kubeProxy})
+		w.pods = kube.ClusterForTest(t, kube.ClusterConfig{Balancers: cfg.balancers, Nodes: cfg.nodes, Zones: cfg.zones, KubeProxy: cfg.kubeProxy})
 		w.api, w.rack = w.pods.ControlPlane, w.pods.Rack
 	} else {
 		w.api = kube.ForTest(t, kube.Config{Controllers: cfg.controllers})
