@@ -47,14 +47,18 @@ func (w *world) on(s *corev1.Service, endpoints ...endpoint) {
 	}
 }
 
-// TestMethods brings packets to pods in all ways that a Service can ask for: with the
-// VIP kept, servers see the client's own address and answer it without a detour.
-func TestMethods(t *testing.T) {
-	t.Parallel()
-	w := startWorld(t, worldConfig{})
+// Services of methods have these VIPs of the rack; others have the first ones of the
+// pool.
+const firstMethod, lastMethod = 61, 70
+
+// methods brings packets to pods in all ways that a Service can ask for: with the VIP
+// kept, servers see the client's own address and answer it without a detour.
+func (w *world) methods() {
+	w.t.Helper()
+	t := w.t
 	w.register()
 	var vips []netip.Addr
-	for i := 1; i <= 10; i++ {
+	for i := firstMethod; i <= lastMethod; i++ {
 		vips = append(vips, w.rack.VIP4(i), w.rack.VIP6(i))
 	}
 	for _, b := range w.rack.Backends {
@@ -73,7 +77,7 @@ func TestMethods(t *testing.T) {
 		w.must(err)
 	}
 	w.namespace("methods")
-	n := 0
+	n := firstMethod - 1
 	request := func(name string) *corev1.Service {
 		n++
 		s := dual(newService("methods", name, webPort(), namePort()))
@@ -91,7 +95,6 @@ func TestMethods(t *testing.T) {
 		w.in(t).method(annotated(request("nodeports"), "fairlead.io/method", "nodeports"), corev1.LoadBalancerIPModeProxy, false)
 	})
 	t.Run("local", func(t *testing.T) { w.in(t).local(request("local")) })
-	w.balance("service_not_found", "service_empty")
 }
 
 // in is the world in a subtest.

@@ -17,7 +17,8 @@ import (
 )
 
 // TestServices is what Services of type LoadBalancer promise, each promise kept by
-// one node of Fairlead whose packets go to the addresses of EndpointSlices.
+// one node of Fairlead whose packets go to the addresses of EndpointSlices; and then by
+// all methods.
 func TestServices(t *testing.T) {
 	t.Parallel()
 	w := startWorld(t, worldConfig{options: "default_class = true\n"})
@@ -53,6 +54,7 @@ func TestServices(t *testing.T) {
 			})
 		}
 	})
+	t.Run("methods", func(t *testing.T) { w.in(t).methods() })
 	// Closed ports, refused clients, and clients of what has been taken away.
 	w.balance("source_not_allowed", "service_not_found", "service_empty", "backend_gone", "flow_not_found", "tcp_not_syn")
 }
