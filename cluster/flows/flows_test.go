@@ -248,16 +248,20 @@ func TestBaseWaits(t *testing.T) {
 	for name, p := range r.paths {
 		eventually(t, name+" has a base", func() bool { return p.base().Phase == Steady })
 	}
+	// From before the next base is prepared c is told of something: else all might be
+	// ready before anything happens.
 	r.paths["c"].do(func() { r.paths["c"].stuck = true })
+	f, g := flowAt(1, three), flowAt(2, three)
+	r.paths["a"].happens(f)
+	r.has("c", f)
 	for _, p := range r.paths {
 		p.change(one, two, three)
 	}
 	for name, p := range r.paths {
 		eventually(t, name+" prepares", func() bool { return p.base().Phase == Prepare })
 	}
-	f := flowAt(1, three)
-	r.paths["a"].happens(f)
-	r.has("c", f)
+	r.paths["a"].happens(g)
+	r.has("c", f, g)
 	rounds := func() (n uint64) { return r.rooms["a"].core.stats.rounds.Load() }
 	began := rounds()
 	eventually(t, "three more rounds", func() bool { return rounds() >= began+3 })
