@@ -174,7 +174,7 @@ func (w *world) local(s *corev1.Service) {
 				client = w.rack.Client.IPv6
 			}
 			w.until(fmt.Sprintf("%d nodes answer", len(who)), func() string {
-				tally := w.web(vip, 30)
+				tally := w.web(vip, 60)
 				if len(tally.ByServer) != len(who) {
 					return fmt.Sprint(tally.ByServer)
 				}

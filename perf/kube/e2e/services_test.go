@@ -297,7 +297,7 @@ func endpointsDrain(w *world, ns string) {
 	vip := w.assigned(s, 1)[0]
 	w.untilServed(vip, "tcp 7", 3)
 	w.untilServed(vip, "tcp 80", 3)
-	talk := w.talk(vip, 12)
+	talk := w.talk(vip, 40)
 	if n := talk.servers(); len(n) != 3 {
 		w.t.Fatalf("connections to %v, want all of three", n)
 	}
