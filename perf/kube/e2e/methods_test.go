@@ -183,7 +183,7 @@ func (w *world) local(s *corev1.Service) {
 						return fmt.Sprint(tally.ByServer)
 					}
 				}
-				if tally.Clients[client] != 30 {
+				if tally.Clients[client] != 60 {
 					w.t.Errorf("servers saw %v, want the client's own %s", tally.Clients, client)
 				}
 				return ""
