@@ -73,7 +73,9 @@ func TestAnyNodeConfirms(t *testing.T) {
 		}
 		return true
 	})
-	time.Sleep(time.Second) // the deadline passes
+	// That nothing follows has no sign to wait for: the deadline, a second after the
+	// change, has passed for certain then.
+	time.Sleep(time.Second)
 	have(t, SourceAPI, "bold", nodes...)
 	none := errors.New("no change waits to be confirmed")
 	if err := nodes[0].Confirm("carol", func() error { return none }); !errors.Is(err, none) {
@@ -117,7 +119,7 @@ func TestSettings(t *testing.T) {
 	within(t, "the halves are apart", func() bool { return !nodes[0].serves("b") && !nodes[1].serves("a") })
 	set(nodes[0], key, "drained")
 	set(nodes[0], "web/198.18.0.2:80", "weight 3")
-	time.Sleep(3 * time.Millisecond)
+	time.Sleep(3 * time.Millisecond) // the clock orders changes by milliseconds
 	set(nodes[1], key, "disabled")
 	w.Heal()
 	all(key, "disabled")

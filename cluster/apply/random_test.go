@@ -49,6 +49,7 @@ func anyHistory(t *testing.T, r *rand.Rand) {
 		case 2: // killed, and started again
 			n.stop()
 			w.Kill(name)
+			// For a while that is one of the things left to chance.
 			time.Sleep(time.Duration(r.IntN(20)) * time.Millisecond)
 			w.Start(name)
 			nodes[name] = start(t, w, name, with{local: n.local})

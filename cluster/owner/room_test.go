@@ -507,6 +507,7 @@ func TestChaos(t *testing.T) {
 				r.rooms[name].SetFitness(Fitness{Forwards: random.IntN(3) > 0, Networks: front})
 			}
 		}
+		// How far the last step has come when the next is made is left to chance.
 		time.Sleep(time.Duration(random.IntN(30)) * time.Millisecond)
 	}
 	r.world.Heal()

@@ -67,7 +67,7 @@ func BenchmarkSend(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		for x.Send("b", "flows", message) != nil {
-			time.Sleep(10 * time.Microsecond)
+			time.Sleep(10 * time.Microsecond) // the queue is full
 		}
 	}
 }

@@ -577,7 +577,7 @@ func TestChurn(t *testing.T) {
 					n.Call(ctx, fmt.Sprint(rand.IntN(nodes)), "echo", make([]byte, rand.IntN(100000)))
 				}
 				runtime.Gosched()
-				if k%200 == 0 {
+				if k%200 == 0 { // receivers share the CPUs with senders that never end
 					time.Sleep(time.Millisecond)
 				}
 			}

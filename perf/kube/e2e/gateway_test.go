@@ -192,17 +192,20 @@ func (w *world) waitsForAddress() {
 	asking := func(name string) *corev1.Service {
 		return annotated(newService("edge", name, port("web", corev1.ProtocolTCP, 81, httpPort)), "fairlead.io/addresses", vip.String())
 	}
-	first := w.create(asking("first"))
-	w.assigned(first, 1)
-	w.must(w.api.Apply(w.ctx, fmt.Sprintf(`
+	gateway := func(name string) {
+		w.must(w.api.Apply(w.ctx, fmt.Sprintf(`
 apiVersion: gateway.networking.k8s.io/v1
 kind: Gateway
-metadata: {namespace: edge, name: waits}
+metadata: {namespace: edge, name: %s}
 spec:
   gatewayClassName: fairlead
   addresses: [{type: IPAddress, value: %s}]
   listeners: [{name: web, protocol: TCP, port: 81}]
-`, vip)))
+`, name, vip)))
+	}
+	first := w.create(asking("first"))
+	w.assigned(first, 1)
+	gateway("waits")
 	w.until("the Gateway is told that the address is taken", func() string {
 		out := w.kubectl("get", "gateway", "-n", "edge", "waits", "-o", `jsonpath={.status.conditions[?(@.type=="Programmed")]}`)
 		if strings.Contains(out, `"reason":"AddressNotUsable"`) && strings.Contains(out, vip.String()) {
@@ -229,15 +232,7 @@ spec:
 	}
 	w.remove(second)
 	// A Gateway whose finalizer somebody takes off gives its address back all the same.
-	w.must(w.api.Apply(w.ctx, fmt.Sprintf(`
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {namespace: edge, name: torn}
-spec:
-  gatewayClassName: fairlead
-  addresses: [{type: IPAddress, value: %s}]
-  listeners: [{name: web, protocol: TCP, port: 81}]
-`, vip)))
+	gateway("torn")
 	w.gatewayVIPs("edge", "torn", 1)
 	third := w.create(asking("third"))
 	w.kubectl("delete", "gateway", "-n", "edge", "torn", "--wait=false")
